@@ -1,0 +1,97 @@
+"""From what was typed to a composed config: Hydra's composition plus the search space.
+
+Hydra refuses sweep values outside its own multirun, so they are taken out of the overrides here
+and put into the config's `space`; a plain override of a searched path fixes it instead.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sweep.errors import InputError, did_you_mean, input_error
+from sweep.paths import conf_dir
+from sweep.space import _paths, parse_override
+
+CONFIG_NAME = "config"
+
+
+def compose(
+    overrides: list[str], config_dir: Path | None = None, config_name: str = CONFIG_NAME
+) -> DictConfig:
+    """Compose the config of a study; interpolations stay unresolved.
+
+    Args:
+        overrides: Hydra overrides as typed, sweep grammar included.
+        config_dir: a folder of the user's own groups and presets, searched first.
+        config_name: the root config to start from.
+
+    Raises:
+        InputError: for anything Hydra refuses, with the nearest known name where there is one.
+    """
+    parsed = [parse_override(text) for text in overrides]
+    swept = [o for o in parsed if o.is_sweep_override()]
+    plain = [o for o in parsed if not o.is_sweep_override()]
+    lines = [o.input_line or "" for o in plain]
+    if config_dir is not None:
+        if not config_dir.is_dir():
+            raise InputError(f"--config-dir {config_dir} is no folder.")
+        lines.append(f"hydra.searchpath=[file://{config_dir.resolve()}]")
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        try:
+            cfg = hydra_compose(config_name, overrides=lines)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise _explain(error, plain, config_name) from None
+    OmegaConf.set_struct(cfg, False)
+    _merge_space(cfg, plain, swept)
+    return cfg
+
+
+def _merge_space(cfg: DictConfig, plain: list[Override], swept: list[Override]) -> None:
+    space = dict(cfg.get("space") or {})
+    for override in plain:
+        space.pop(override.key_or_group, None)
+        space.pop(f"+{override.key_or_group}", None)
+    for override in swept:
+        if override.is_delete():
+            raise InputError(f"'{override.input_line}' cannot delete and vary at the same time.")
+        appended = override.is_add() or override.is_force_add()
+        space[("+" if appended else "") + override.key_or_group] = override.get_value_string()
+    cfg.space = space
+
+
+def _explain(error: Exception, plain: list[Override], config_name: str) -> InputError:
+    """Name the overrides that are at fault, all of them, each with the nearest known path."""
+    groups = [o.input_line or "" for o in plain if _is_group(o.key_or_group)]
+    try:
+        known = list(_paths(hydra_compose(config_name, overrides=groups)))
+    except (HydraException, OmegaConfBaseException):
+        known = []
+    problems = []
+    for override in plain:
+        path = override.key_or_group
+        if not known or _is_group(path) or override.is_add() or override.is_force_add():
+            continue
+        inside = any(name.startswith(f"{path}.") for name in known)
+        if path not in known and not inside and not path.startswith("hydra"):
+            problems.append(
+                f"The override '{override.input_line}' names no setting."
+                f"{did_you_mean(path, known)} To add a new one, write +{override.input_line}."
+            )
+    if problems:
+        return input_error(problems)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    options = [line for line in lines[2:] if not line.startswith("Config search path")]
+    return InputError(" ".join(lines[:2]) + (f" {', '.join(options)}" if options else ""))
+
+
+def _is_group(key: str) -> bool:
+    return (conf_dir() / key).is_dir()

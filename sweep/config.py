@@ -1,0 +1,212 @@
+"""The typed config of a study or trial, and the check that reports all mistakes at once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sweep.errors import did_you_mean, input_error
+
+
+@dataclass
+class StudyConfig:
+    name: str = "???"
+    n_trials: int = 1
+    seed: int = 0
+    output_dir: str = "outputs"
+
+
+@dataclass
+class ObjectiveConfig:
+    metric: str = "accuracy"
+    direction: str = "maximize"
+    f1_average: str = "auto"
+
+
+@dataclass
+class TaskConfig:
+    kind: str = "files"
+    name: str = "files"
+    path: str | None = None
+    subset: str | None = None
+    text_column: str = "text"
+    label_column: str = "label"
+    label_names: list[str] | None = None
+    validation_path: str | None = None
+    test_path: str | None = None
+    validation_fraction: float = 0.15
+    test_fraction: float = 0.15
+    limit: int | None = None
+    max_length: int = 128
+
+
+@dataclass
+class ModelConfig:
+    path: str = "???"
+    revision: str | None = None
+    num_hidden_layers: int | None = None
+    freeze_embeddings: bool = False
+    freeze_layers: int = 0
+    trust_remote_code: bool = False
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TrainerConfig:
+    """What this project gives a meaning of its own; `arguments` go to TrainingArguments as is."""
+
+    num_train_epochs: int = 3
+    global_batch_size: int = 32
+    max_per_device_batch_size: int | None = None
+    eval_batch_size: int = 64
+    seed: int = 0
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class StorageConfig:
+    url: str | None = None
+
+
+@dataclass
+class LauncherConfig:
+    kind: str = "local"
+    accelerator: str = "auto"
+    devices: Any = "auto"
+    devices_per_trial: int = 1
+    backend: str = "auto"
+    collective_timeout: int = 1800
+    max_attempts: int = 3
+
+
+@dataclass
+class CheckpointsConfig:
+    keep: str = "best"
+
+
+@dataclass
+class SweepConfig:
+    """One config, resolved: of a study, or of a trial after its parameters were applied."""
+
+    study: StudyConfig = field(default_factory=StudyConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    space: dict[str, Any] = field(default_factory=dict)
+    sampler: dict[str, Any] = field(default_factory=dict)
+    pruner: dict[str, Any] = field(default_factory=dict)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
+    checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
+
+
+_FREE_FORM = ("space", "sampler", "pruner", "model.config", "trainer.arguments")
+_CHOICES = {
+    "objective.direction": ("maximize", "minimize"),
+    "objective.f1_average": ("auto", "binary", "macro", "micro", "weighted"),
+    "task.kind": ("reviews", "files", "hub"),
+    "launcher.kind": ("local",),
+    "launcher.accelerator": ("auto", "cpu", "cuda"),
+    "launcher.backend": ("auto", "gloo", "nccl"),
+    "checkpoints.keep": ("best", "all"),
+}
+_POSITIVE = (
+    "study.n_trials",
+    "task.limit",
+    "task.max_length",
+    "model.num_hidden_layers",
+    "trainer.num_train_epochs",
+    "trainer.global_batch_size",
+    "trainer.max_per_device_batch_size",
+    "trainer.eval_batch_size",
+    "launcher.devices_per_trial",
+    "launcher.collective_timeout",
+    "launcher.max_attempts",
+)
+_STUDY_NAME = re.compile(r"[^/\\\0]+")
+
+
+def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted path -> value of every leaf of a nested dict; free-form maps count as one leaf."""
+    if not isinstance(tree, dict) or prefix in _FREE_FORM:
+        return {prefix: tree}
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found.update(leaves(value, f"{prefix}.{key}" if prefix else str(key)))
+    return found
+
+
+def typed(cfg: DictConfig) -> SweepConfig:
+    """Resolve and check `cfg`.
+
+    Raises:
+        InputError: with every problem found, each naming its path and value.
+    """
+    problems: list[str] = []
+    try:
+        tree = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise input_error([f"The config does not resolve: {str(error).splitlines()[0]}"]) from None
+    assert isinstance(tree, dict)
+    own = {f.name for f in fields(TrainerConfig)} - {"arguments"}
+    trainer = dict(tree.get("trainer") or {})
+    tree["trainer"] = {k: v for k, v in trainer.items() if k in own}
+    tree["trainer"]["arguments"] = {k: v for k, v in trainer.items() if k not in own}
+    values = leaves(tree)
+    known = leaves(OmegaConf.to_container(OmegaConf.structured(SweepConfig)))
+    schema = OmegaConf.structured(SweepConfig)
+    for path, value in values.items():
+        if path not in known:
+            problems.append(f"'{path}' is no setting of a sweep.{did_you_mean(path, known)}")
+        elif value == "???":
+            problems.append(f"{path} has no value: add {path}=… to the command.")
+        else:
+            try:
+                if path in _FREE_FORM:
+                    OmegaConf.update(schema, path, value, merge=False)
+                else:
+                    OmegaConf.update(schema, path, value)
+            except OmegaConfBaseException as error:
+                reason = str(error).splitlines()[0]
+                problems.append(f"{path}={value!r} does not fit: {reason}.")
+    if problems:
+        raise input_error(problems)
+    config = OmegaConf.to_object(schema)
+    assert isinstance(config, SweepConfig)
+    problems += _value_problems(config, values)
+    if problems:
+        raise input_error(problems)
+    return config
+
+
+def _value_problems(config: SweepConfig, values: dict[str, Any]) -> list[str]:
+    problems = []
+    for path, allowed in _CHOICES.items():
+        value = values.get(path)
+        if value is not None and value not in allowed:
+            near = did_you_mean(str(value), allowed)
+            problems.append(f"{path}={value!r} is not one of {', '.join(allowed)}.{near}")
+    for path in _POSITIVE:
+        value = values.get(path)
+        if value is not None and float(value) <= 0:
+            problems.append(f"{path}={value!r} must be at least 1.")
+    name = config.study.name
+    if not _STUDY_NAME.fullmatch(name) or name in {".", ".."} or name != name.strip():
+        problems.append(
+            f"study.name={name!r} cannot name a folder: use a name without slashes, "
+            "for instance study.name=reviews-2."
+        )
+    for path in ("task.validation_fraction", "task.test_fraction"):
+        share = float(values[path])
+        if not 0 < share <= 0.5:
+            problems.append(f"{path}={share} must lie above 0 and at most at 0.5.")
+    if config.task.label_names is not None and len(set(config.task.label_names)) < 2:
+        problems.append(
+            f"task.label_names={config.task.label_names} must name at least two different labels."
+        )
+    return problems

@@ -1,0 +1,151 @@
+"""The model and tokenizer of a config: the embedded default, a folder, or a name of the hub."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from sweep.config import ModelConfig
+from sweep.errors import InputError, did_you_mean
+
+_PACKAGE = "package:"
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+
+def model_location(model: ModelConfig) -> str:
+    """Where the model lies: a local folder's path or a name of the hub.
+
+    `package:NAME/FOLDER` is the folder inside an installed package, which is not imported.
+
+    Raises:
+        InputError: a package that is not installed, a folder without config or weights.
+    """
+    path = model.path
+    if path.startswith(_PACKAGE):
+        name, _, inside = path[len(_PACKAGE) :].partition("/")
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise InputError(
+                f"model.path={path!r} needs the package {name}: pip install {name.replace('_', '-')}."
+            )
+        path = str(Path(spec.origin).parent / inside)
+    folder = Path(path).expanduser()
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1
+    if not folder.is_dir():
+        if looks_local:
+            raise InputError(f"model.path={model.path!r} is no folder: give a model's folder.")
+        return path
+    if not (folder / "config.json").is_file():
+        raise InputError(f"model.path={model.path!r} holds no config.json: give a model's folder.")
+    if not any((folder / name).is_file() for name in _WEIGHTS):
+        raise InputError(
+            f"model.path={model.path!r} holds no weights ({', '.join(_WEIGHTS[:2])} or .bin): "
+            "give a folder written by save_pretrained."
+        )
+    return str(folder)
+
+
+def tokenizer_key(model: ModelConfig) -> list[str | None]:
+    """What the tokenizer depends on."""
+    return [model_location(model), model.revision]
+
+
+def _hub_arguments(model: ModelConfig) -> dict[str, Any]:
+    return {"revision": model.revision or "main", "trust_remote_code": model.trust_remote_code}
+
+
+def load_tokenizer(model: ModelConfig) -> Any:
+    """The model's tokenizer."""
+    return AutoTokenizer.from_pretrained(model_location(model), **_hub_arguments(model))
+
+
+def load_model(model: ModelConfig, label_names: list[str]) -> Any:
+    """The pretrained model with a new classification head for `label_names`.
+
+    Raises:
+        InputError: more layers than the model has, or unknown fields in `model.config`.
+    """
+    location = model_location(model)
+    config = AutoConfig.from_pretrained(
+        location,
+        num_labels=len(label_names),
+        id2label=dict(enumerate(label_names)),
+        label2id={name: number for number, name in enumerate(label_names)},
+        **_hub_arguments(model),
+    )
+    _adjust(config, model)
+    loaded = AutoModelForSequenceClassification.from_pretrained(
+        location, config=config, ignore_mismatched_sizes=True, **_hub_arguments(model)
+    )
+    # Trainer takes any forward(**kwargs) for one that handles `num_items_in_batch`; this head does
+    # not, and its loss would come out multiplied by ranks and accumulation steps.
+    loaded.accepts_loss_kwargs = False
+    _freeze(loaded, model)
+    return loaded
+
+
+def check_model(model: ModelConfig, label_names: list[str]) -> None:
+    """Load the model once, so that a mistake (or a download) comes before any training.
+
+    Raises:
+        InputError: naming the model and the reason.
+    """
+    try:
+        load_tokenizer(model)
+        load_model(model, label_names)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        hint = (
+            " It brings its own code: only if you trust its authors, model.trust_remote_code=true."
+            if "trust_remote_code" in str(error)
+            else " Check the name and the network, or give a local folder."
+        )
+        raise InputError(f"model.path={model.path!r} cannot be loaded: {reason}.{hint}") from None
+
+
+def _adjust(config: Any, model: ModelConfig) -> None:
+    changes = dict(model.config)
+    if model.num_hidden_layers is not None:
+        available = getattr(config, "num_hidden_layers", None)
+        if available is None or model.num_hidden_layers > available:
+            raise InputError(
+                f"model.num_hidden_layers={model.num_hidden_layers}, but {model.path} has "
+                f"{available or 'no such setting'}: use at most that, or null."
+            )
+        changes["num_hidden_layers"] = model.num_hidden_layers
+    for name, value in changes.items():
+        if not hasattr(config, name):
+            near = did_you_mean(name, config.to_dict())
+            raise InputError(f"model.config.{name}: {model.path} has no such setting.{near}")
+        setattr(config, name, value)
+
+
+def _freeze(loaded: Any, model: ModelConfig) -> None:
+    base = loaded.base_model
+    if model.freeze_embeddings:
+        embeddings = getattr(base, "embeddings", None) or loaded.get_input_embeddings()
+        embeddings.requires_grad_(False)
+    if model.freeze_layers:
+        layers = _layers(base, loaded.config.num_hidden_layers)
+        if layers is None or model.freeze_layers > len(layers):
+            raise InputError(
+                f"model.freeze_layers={model.freeze_layers}, but the model has "
+                f"{len(layers) if layers is not None else 'no'} layers to freeze: use a smaller number."
+            )
+        for layer in layers[: model.freeze_layers]:
+            layer.requires_grad_(False)
+
+
+def _layers(base: nn.Module, count: int) -> nn.ModuleList | None:
+    """The stack of transformer layers, whatever the architecture calls it."""
+    stacks = (m for m in base.modules() if isinstance(m, nn.ModuleList) and len(m) == count)
+    return next(stacks, None)

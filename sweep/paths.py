@@ -1,0 +1,94 @@
+"""The only code that joins paths: below a study's folder, to the shipped config, to the cache."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def conf_dir() -> Path:
+    """The folder of the Hydra config: inside an installed package, beside it in a checkout."""
+    installed = _PACKAGE / "conf"
+    return installed if installed.is_dir() else _PACKAGE.parent / "conf"
+
+
+def metric_script(name: str) -> Path:
+    """The folder of a metric that `evaluate.load` opens without a network."""
+    return _PACKAGE / "metric_scripts" / name
+
+
+def cache_dir() -> Path:
+    """Where downloads are kept between studies: $SWEEP_CACHE or the user's cache folder."""
+    if own := os.environ.get("SWEEP_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sweep"
+
+
+@dataclass(frozen=True)
+class TrialPaths:
+    """Everything one trial keeps."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def overrides(self) -> Path:
+        return self.root / "overrides.yaml"
+
+    def log(self, attempt: int, rank: int) -> Path:
+        return self.root / "logs" / f"attempt-{attempt}.rank-{rank}.log"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.root / f"checkpoint-{step}"
+
+    def staging(self, step: int) -> Path:
+        """Where an epoch's checkpoint is written before it is renamed into place."""
+        return self.root / f".writing-{step}"
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """Everything one study keeps, below `outputs/<study>/`."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "study.db"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / ".lock"
+
+    @property
+    def data_card(self) -> Path:
+        """What preparation found: rows, label names, hashes, baselines (JSON)."""
+        return self.root / "data" / "card.json"
+
+    @property
+    def split(self) -> Path:
+        return self.root / "data" / "split"
+
+    def tokens(self, key: str) -> Path:
+        return self.root / "data" / f"tokens-{key}"
+
+    @property
+    def best(self) -> Path:
+        return self.root / "best"
+
+    def trial(self, number: int) -> TrialPaths:
+        return TrialPaths(self.root / "trials" / f"{number:04d}")
+
+    def starting_log(self, attempt: str, rank: int) -> Path:
+        """A rank's log until it knows its trial's number."""
+        return self.root / "trials" / f".starting-{attempt}.rank-{rank}.log"

@@ -1,0 +1,112 @@
+"""Reading raw rows: the embedded reviews, a user's files, a data set of the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import pandas as pd
+
+from sweep.config import TaskConfig
+from sweep.errors import InputError, did_you_mean
+from sweep.reviews import load_reviews
+
+_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    # An empty field is missing; words like "NA" or "null" are texts of their own.
+    ".csv": lambda path: pd.read_csv(path, keep_default_na=False, na_values=[""]),
+    ".tsv": lambda path: pd.read_csv(path, sep="\t", keep_default_na=False, na_values=[""]),
+    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False, convert_dates=False),
+    ".json": lambda path: pd.read_json(path, dtype=False, convert_dates=False),
+    ".parquet": pd.read_parquet,
+}
+
+
+def read_parts(task: TaskConfig) -> dict[str, pd.DataFrame]:
+    """The parts the source comes in: train always, validation and test where it has them.
+
+    Columns: text, label (raw, as found) and, for the reviews, group.
+
+    Raises:
+        InputError: a file, column or split that is missing or cannot be read.
+    """
+    if task.kind == "reviews":
+        return {"train": load_reviews()}
+    if task.kind == "files":
+        given = {"train": task.path, "validation": task.validation_path, "test": task.test_path}
+        return {part: read_file(path, task) for part, path in given.items() if path is not None}
+    return _read_hub(task)
+
+
+def check_files(task: TaskConfig) -> None:
+    """Refuse files that do not exist or have an unknown ending, without reading them."""
+    if task.kind == "files":
+        for key in ("path", "validation_path", "test_path"):
+            if (value := getattr(task, key)) is not None:
+                _existing(Path(value), f"task.{key}")
+
+
+def read_file(path: str, task: TaskConfig) -> pd.DataFrame:
+    """The columns text and label of one CSV, TSV, JSON, JSON lines or Parquet file."""
+    file = _existing(Path(path), "task.path")
+    try:
+        rows = _READERS[file.suffix.lower()](file)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{file} cannot be read as {file.suffix[1:]}: {reason}. Mend the file or name another."
+        ) from None
+    return _columns(rows, str(file), task)
+
+
+def _existing(file: Path, key: str) -> Path:
+    if not file.is_file():
+        near = did_you_mean(file.name, [p.name for p in file.parent.glob("*")] or [])
+        raise InputError(f"{key}={str(file)!r} is no file.{near} Give the path of your data.")
+    if file.suffix.lower() not in _READERS:
+        raise InputError(
+            f"{key}={str(file)!r} has the unknown ending {file.suffix!r}: "
+            f"use one of {', '.join(_READERS)}."
+        )
+    return file
+
+
+def _columns(rows: pd.DataFrame, source: str, task: TaskConfig) -> pd.DataFrame:
+    for key, column in (("text_column", task.text_column), ("label_column", task.label_column)):
+        if column not in rows.columns:
+            found = ", ".join(map(str, rows.columns))
+            raise InputError(
+                f"{source} has no column {column!r}; it has {found}. Set task.{key}=…"
+                f"{did_you_mean(column, map(str, rows.columns))}"
+            )
+    return pd.DataFrame({"text": rows[task.text_column], "label": rows[task.label_column]})
+
+
+def _read_hub(task: TaskConfig) -> dict[str, pd.DataFrame]:
+    assert task.path is not None
+    try:
+        whole = datasets.load_dataset(task.path, task.subset)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"task.path={task.path!r} is no data set that can be loaded: {reason}. Check the name "
+            "(and task.subset) and the network, or use task=files with a local file."
+        ) from None
+    splits = {"train": "train", "validation": task.validation_path, "test": task.test_path}
+    parts = {}
+    for part, wanted in splits.items():
+        name = wanted or part
+        if name in whole:
+            split = whole[name]
+            rows = _columns(split.to_pandas(), f"{task.path} ({name})", task)
+            feature = split.features[task.label_column]
+            if isinstance(feature, datasets.ClassLabel) and (rows["label"] >= 0).all():
+                rows["label"] = [feature.names[int(label)] for label in rows["label"]]
+            if not (part != "train" and wanted is None and rows["label"].isna().all()):
+                parts[part] = rows
+        elif wanted or part == "train":
+            raise InputError(
+                f"{task.path} has no split {name!r}; it has {', '.join(whole)}. "
+                f"{'Name a data set with a train split.' if part == 'train' else f'Set task.{part}_path=…'}"
+            )
+    return parts
