@@ -1,0 +1,258 @@
+"""The Optuna study: the only code that touches its storage.
+
+Ranks ask and report through `TrialRecord`; the driver creates, counts, requeues and fails trials.
+What a trial keeps beside Optuna's own fields are the user attributes `attempts` (a list),
+`epoch:<n>` (the metrics of one epoch), `best_epoch`, `value` (of that epoch), `error` and `log`.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler, GridSampler
+from optuna.storages import RDBStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from sweep.config import SweepConfig
+from sweep.errors import InputError, SweepError
+from sweep.paths import StudyPaths
+from sweep.space import SearchSpace
+
+_SQLITE_PATIENCE = 60  # seconds to wait while another process writes
+
+
+def _get_class(target: str, base: type, group: str) -> type:
+    from hydra.utils import get_class
+
+    try:
+        found = get_class(target)
+    except Exception as error:
+        raise InputError(f"{group}._target_={target!r} cannot be imported: {error}.") from None
+    if not issubclass(found, base):
+        raise InputError(f"{group}._target_={target!r} is no {base.__name__} of Optuna.")
+    return found
+
+
+def _build(settings: dict[str, Any], base: type, group: str, **extra: Any) -> Any:
+    arguments = {k: v for k, v in settings.items() if k != "_target_"}
+    target = str(settings.get("_target_"))
+    found = _get_class(target, base, group)
+    try:
+        return found(**arguments, **extra)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{group} ({target}) refuses its settings: {error}.") from None
+
+
+def build_pruner(config: SweepConfig) -> BasePruner:
+    """The pruner of the config. Raises InputError if Optuna refuses it."""
+    pruner: BasePruner = _build(config.pruner, BasePruner, "pruner")
+    return pruner
+
+
+def build_sampler(config: SweepConfig, space: SearchSpace) -> SeededSampler:
+    """The sampler of the config, made anew for every trial. Raises InputError if refused."""
+    sampler = SeededSampler(config, space)
+    sampler.check()
+    return sampler
+
+
+class SeededSampler(BaseSampler):
+    """Rebuilds its inner sampler for each trial, seeded from (study seed, trial number).
+
+    Nothing then depends on the history of a process: a resumed study samples as the uninterrupted
+    one would have. (A seeded Optuna sampler repeats its first draws in every new process.)
+    """
+
+    def __init__(self, config: SweepConfig, space: SearchSpace) -> None:
+        self._config, self._space = config, space
+        self._inner: BaseSampler = self._make(0)
+
+    def check(self) -> None:
+        """Raise InputError for a grid that cannot be enumerated or arguments that do not fit."""
+        self._make(0)
+
+    def _make(self, number: int) -> BaseSampler:
+        settings = self._config.sampler
+        extra: dict[str, Any] = {}
+        if issubclass(_get_class(str(settings.get("_target_")), BaseSampler, "sampler"), GridSampler):
+            extra["search_space"] = self._space.grid()
+        seed = zlib.crc32(f"{self._config.study.seed}:{number}".encode())
+        sampler: BaseSampler = _build(settings, BaseSampler, "sampler", seed=seed, **extra)
+        return sampler
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._inner = self._make(trial.number)
+        self._inner.before_trial(study, trial)
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._inner.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._inner.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self._inner.after_trial(study, trial, state, values)
+
+
+def grid_size(config: SweepConfig, space: SearchSpace) -> int | None:
+    """How many trials the grid has, or None for another sampler."""
+    target = _get_class(str(config.sampler.get("_target_")), BaseSampler, "sampler")
+    if not issubclass(target, GridSampler):
+        return None
+    size = 1
+    for values in space.grid().values():
+        size *= len(values)
+    return size
+
+
+def open_storage(config: SweepConfig, paths: StudyPaths) -> RDBStorage:
+    """The study's storage: SQLite in its folder unless `storage.url` names another."""
+    url = config.storage.url
+    if url is None:
+        return RDBStorage(
+            # The path goes around the URL: a folder's name may hold ?, % or #.
+            "sqlite://",
+            engine_kwargs={"creator": _sqlite_creator(str(paths.database))},
+        )
+    return RDBStorage(url)
+
+
+def _sqlite_creator(path: str) -> Any:
+    import sqlite3
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(path, timeout=_SQLITE_PATIENCE, check_same_thread=False)
+
+    return connect
+
+
+def create_study(config: SweepConfig, paths: StudyPaths) -> Study:
+    """Create the Optuna study; done once, by the driver."""
+    return optuna.create_study(
+        storage=open_storage(config, paths),
+        study_name=config.study.name,
+        direction=config.objective.direction,
+    )
+
+
+def load_study(config: SweepConfig, paths: StudyPaths) -> Study:
+    """Open the Optuna study of a folder.
+
+    Raises:
+        SweepError: the storage holds no such study.
+    """
+    try:
+        return optuna.load_study(
+            study_name=config.study.name, storage=open_storage(config, paths)
+        )
+    except Exception as error:
+        raise SweepError(
+            f"The study {config.study.name!r} cannot be read from {paths.root}: {error}."
+        ) from None
+
+
+def search_arguments(config: SweepConfig, paths: StudyPaths, space: SearchSpace) -> dict[str, Any]:
+    """What `Trainer.hyperparameter_search` hands to Optuna on rank 0."""
+    return {
+        "backend": "optuna",
+        "direction": config.objective.direction,
+        "storage": open_storage(config, paths),
+        "study_name": config.study.name,
+        "load_if_exists": True,
+        "sampler": build_sampler(config, space),
+        "pruner": build_pruner(config),
+    }
+
+
+@dataclass(frozen=True)
+class Best:
+    """A trial's best epoch so far; ties go to the earlier epoch."""
+
+    epoch: int
+    value: float
+
+
+class TrialRecord:
+    """What rank 0 writes about its trial. Storage calls per epoch: report, verdict, two attributes."""
+
+    def __init__(self, trial: Trial, direction: str) -> None:
+        self._trial, self._maximize = trial, direction == "maximize"
+        attributes = trial.user_attrs
+        self.attempt = len(attributes.get("attempts", [])) + 1
+        self.best = (
+            Best(attributes["best_epoch"], attributes["value"]) if "best_epoch" in attributes else None
+        )
+
+    def begin(self, world_size: int, devices: list[str]) -> None:
+        """Record this attempt."""
+        attempts = [*self._trial.user_attrs.get("attempts", [])]
+        attempts.append(
+            {"started": time.time(), "world_size": world_size, "devices": devices}
+        )
+        self._trial.set_user_attr("attempts", attempts)
+
+    def epoch(self, epoch: int, value: float, metrics: dict[str, float]) -> bool:
+        """Report one epoch; True if the pruner wants the trial to end.
+
+        An epoch that was reported before a crash and is trained again keeps its first report.
+        """
+        better = self.best is None or (
+            value > self.best.value if self._maximize else value < self.best.value
+        )
+        self._trial.set_user_attr(f"epoch:{epoch}", metrics)
+        if better:
+            self.best = Best(epoch, value)
+            self._trial.set_user_attr("value", value)
+            self._trial.set_user_attr("best_epoch", epoch)
+        self._trial.report(value, epoch)
+        return bool(self._trial.should_prune())
+
+
+def count_unfinished_budget(study: Study, n_trials: int) -> int:
+    """How many attempts may still be started: the total less what finished or is running."""
+    states = [t.state for t in study.get_trials(deepcopy=False)]
+    return n_trials - sum(state != TrialState.WAITING for state in states)
+
+
+def requeue(study: Study, numbers: set[int] | None = None) -> list[int]:
+    """RUNNING trials (all, or those of `numbers`) go back to WAITING, keeping what they have."""
+    back = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if numbers is None or trial.number in numbers:
+            study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            back.append(trial.number)
+    return back
+
+
+def fail_trial(study: Study, number: int, error: str, log: str) -> None:
+    """End a RUNNING trial as FAIL and record why."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.number == number:
+            study._storage.set_trial_user_attr(trial._trial_id, "error", error)
+            study._storage.set_trial_user_attr(trial._trial_id, "log", log)
+            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+
+def attempts_of(study: Study, number: int) -> int:
+    """How many attempts a trial has had."""
+    trials = {t.number: t for t in study.get_trials(deepcopy=False)}
+    return len(trials[number].user_attrs.get("attempts", []))
