@@ -7,6 +7,7 @@ What a trial keeps beside Optuna's own fields are the user attributes `attempts`
 
 from __future__ import annotations
 
+import sqlite3
 import time
 import zlib
 from collections.abc import Sequence
@@ -14,12 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from hydra.utils import get_class
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, GridSampler
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.pool import QueuePool
 
 from sweep.config import SweepConfig
 from sweep.errors import InputError, SweepError
@@ -30,8 +33,6 @@ _SQLITE_PATIENCE = 60  # seconds to wait while another process writes
 
 
 def _get_class(target: str, base: type, group: str) -> type:
-    from hydra.utils import get_class
-
     try:
         found = get_class(target)
     except Exception as error:
@@ -131,14 +132,15 @@ def open_storage(config: SweepConfig, paths: StudyPaths) -> RDBStorage:
         return RDBStorage(
             # The path goes around the URL: a folder's name may hold ?, % or #.
             "sqlite://",
-            engine_kwargs={"creator": _sqlite_creator(str(paths.database))},
+            engine_kwargs={
+                "creator": _sqlite_creator(str(paths.database)),
+                "poolclass": QueuePool,
+            },
         )
     return RDBStorage(url)
 
 
 def _sqlite_creator(path: str) -> Any:
-    import sqlite3
-
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(path, timeout=_SQLITE_PATIENCE, check_same_thread=False)
 
@@ -256,3 +258,11 @@ def attempts_of(study: Study, number: int) -> int:
     """How many attempts a trial has had."""
     trials = {t.number: t for t in study.get_trials(deepcopy=False)}
     return len(trials[number].user_attrs.get("attempts", []))
+
+
+def trial_state(storage: RDBStorage, study_name: str, number: int) -> str:
+    """Optuna's name of a trial's state."""
+    study_id = storage.get_study_id_from_name(study_name)
+    return storage.get_trial(
+        storage.get_trial_id_from_study_id_trial_number(study_id, number)
+    ).state.name

@@ -1,0 +1,265 @@
+"""What one rank does, from "which trial?" to its exit code.
+
+Heavy imports live here on purpose: the fork server loads this module once, ranks are its forks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from omegaconf import OmegaConf
+from optuna.exceptions import TrialPruned
+from transformers import DataCollatorWithPadding, TrainingArguments
+
+from sweep.arguments import training_arguments
+from sweep.config import SweepConfig, typed
+from sweep.devices import Device
+from sweep.events import PAUSE, AttemptFailed, Event, TrialEnded, TrialPaused
+from sweep.metrics import compute_metrics, f1_average
+from sweep.model import load_model, load_tokenizer
+from sweep.paths import StudyPaths
+from sweep.space import SearchSpace, parse_space
+from sweep.study import search_arguments, trial_state
+from sweep.task import load_split, tokenised
+from sweep.trainer import Link, Paused, SweepTrainer, TrialParts
+
+EXIT_FAILED = 1
+EXIT_DRIVER_GONE = 3
+
+
+@dataclass(frozen=True)
+class RankSpec:
+    """Everything a rank is told; plain data, so that any launcher can carry it.
+
+    Attributes:
+        study_dir: the study's folder.
+        attempt: a name for this attempt, unique in the study.
+        rank, world_size: as in torch.distributed.
+        devices: one per rank of the attempt, in rank order.
+        rendezvous: the `init_method` by which the ranks find each other.
+        backend: of torch.distributed.
+    """
+
+    study_dir: str
+    attempt: str
+    rank: int
+    world_size: int
+    devices: tuple[Device, ...]
+    rendezvous: str
+    backend: str
+
+    @property
+    def use_cpu(self) -> bool:
+        return self.devices[self.rank].kind == "cpu"
+
+
+class _Rank:
+    def __init__(self, spec: RankSpec, line: Connection) -> None:
+        self.spec, self.line = spec, line
+        self.paths = StudyPaths(Path(spec.study_dir))
+        self.log = self.paths.starting_log(spec.attempt, spec.rank)
+        self.pause = threading.Event()
+
+    def send(self, event: Event) -> None:
+        """Only rank 0 reports progress; a driver that is gone is noticed by `_listen`."""
+        try:
+            self.line.send(event)
+        except OSError:
+            os._exit(EXIT_DRIVER_GONE)
+
+    def listen(self) -> None:
+        """Wait for the driver's word; its death closes the line and ends this process."""
+        while True:
+            try:
+                if self.line.recv() == PAUSE:
+                    self.pause.set()
+            except (EOFError, OSError):
+                os._exit(EXIT_DRIVER_GONE)
+
+
+def run_rank(spec: RankSpec, line: Connection) -> None:
+    """The main function of a rank's process. Exits 0 for a trial that ended or paused."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides; it asks through the line
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    rank = _Rank(spec, line)
+    _write_to(rank.log)
+    threading.Thread(target=rank.listen, daemon=True).start()
+    trainer: SweepTrainer | None = None
+    try:
+        _bind_device(spec)
+        config, cfg = _read_config(rank.paths)
+        if spec.world_size > 1:
+            _join_group(spec, config)
+        trainer = _trainer(rank, config, cfg)
+        _search(rank, trainer, config, parse_space(cfg))
+    except BaseException as error:
+        traceback.print_exc()
+        number = trainer.number if trainer is not None else None
+        reason = f"{type(error).__name__}: {error}".strip()
+        rank.send(AttemptFailed(spec.rank, number, reason, str(rank.log)))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_FAILED)  # a peer may hang in a collective: no orderly shutdown
+
+
+def _search(rank: _Rank, trainer: SweepTrainer, config: SweepConfig, space: SearchSpace) -> None:
+    """One trial through upstream's search; what ended it decides what the driver is told."""
+    arguments = search_arguments(config, rank.paths, space) if rank.spec.rank == 0 else {}
+    arguments.setdefault("direction", config.objective.direction)
+    arguments.setdefault("backend", "optuna")
+    ended: Event | None = None
+    try:
+        trainer.hyperparameter_search(
+            hp_space=space, compute_objective=lambda _: trainer.objective, n_trials=1, **arguments
+        )
+    except TrialPruned:  # ranks other than 0: no study catches it there
+        pass
+    except Paused:
+        assert trainer.number is not None
+        ended = TrialPaused(trainer.number)
+    except ValueError as error:
+        # Upstream asks for the best trial at the end; without a COMPLETE one Optuna refuses.
+        if "No trials are completed yet" not in str(error):
+            raise
+    if rank.spec.rank == 0:
+        assert trainer.number is not None
+        if ended is None:
+            trainer.retain_checkpoints()
+            state = trial_state(arguments["storage"], config.study.name, trainer.number)
+            ended = TrialEnded(trainer.number, state)
+        rank.send(ended)
+    if rank.spec.world_size > 1:
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def _trainer(rank: _Rank, config: SweepConfig, cfg: Any) -> SweepTrainer:
+    spec, space = rank.spec, parse_space(cfg)
+    label_names = load_split(rank.paths)["train"].features["label"].names
+
+    def arguments(trial_config: SweepConfig, output_dir: Path) -> TrainingArguments:
+        backend = spec.backend if spec.world_size > 1 else None
+        return training_arguments(
+            trial_config, output_dir, spec.world_size, spec.use_cpu, backend
+        )
+
+    def build(params: dict[str, Any], number: int) -> TrialParts:
+        paths = rank.paths.trial(number)
+        trial_cfg = space.apply(cfg, params)
+        trial = typed(trial_cfg)
+        if spec.rank == 0:
+            paths.root.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(trial_cfg, paths.config, resolve=True)
+            OmegaConf.save(OmegaConf.create(space.overrides(params)), paths.overrides)
+        _adopt_log(rank, number)
+        data = tokenised(trial.task, trial.model, rank.paths)
+        tokenizer = load_tokenizer(trial.model)
+        return TrialParts(
+            {
+                "args": arguments(trial, paths.root),
+                "model_init": lambda: load_model(trial.model, label_names),
+                "train_dataset": data["train"],
+                "eval_dataset": data["validation"],
+                "processing_class": tokenizer,
+                "data_collator": DataCollatorWithPadding(tokenizer),
+                "compute_metrics": compute_metrics(
+                    f1_average(trial.objective.f1_average, len(label_names))
+                ),
+            },
+            paths,
+            trial.objective,
+            trial.trainer.global_batch_size,
+            trial.checkpoints.keep == "best",
+        )
+
+    link = Link(
+        rank.send if spec.rank == 0 else lambda _: None,
+        rank.pause.is_set,
+        [device.name for device in spec.devices],
+    )
+    base = arguments(config, rank.paths.root)
+    return SweepTrainer(base, build, config.objective.direction, link)
+
+
+def _read_config(paths: StudyPaths) -> tuple[SweepConfig, Any]:
+    cfg = OmegaConf.load(paths.config)
+    return typed(cfg), cfg  # type: ignore[arg-type]
+
+
+def _bind_device(spec: RankSpec) -> None:
+    device = spec.devices[spec.rank]
+    if device.kind == "cuda":
+        # All GPUs of the attempt, in rank order: LOCAL_RANK picks the rank's own among them.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(d.key for d in spec.devices)
+        return
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, device.cores)
+    torch.set_num_threads(len(device.cores))
+
+
+def _join_group(spec: RankSpec, config: SweepConfig) -> None:
+    """Join the attempt's process group; done here because with `use_cpu` upstream drops timeouts."""
+    os.environ.update(
+        RANK=str(spec.rank),
+        LOCAL_RANK=str(spec.rank),
+        WORLD_SIZE=str(spec.world_size),
+        LOCAL_WORLD_SIZE=str(spec.world_size),
+    )
+    if spec.backend == "nccl":
+        torch.cuda.set_device(spec.rank)
+    else:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if Path("/sys/class/net/lo").exists() else "lo0")
+    torch.distributed.init_process_group(
+        spec.backend,
+        init_method=spec.rendezvous,
+        rank=spec.rank,
+        world_size=spec.world_size,
+        timeout=timedelta(seconds=config.launcher.collective_timeout),
+    )
+
+
+def _write_to(log: Path) -> None:
+    """Send everything this process prints, libraries included, to its log file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)
+    # Buffers of a forked process: line by line, so that a kill loses at most one line.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def _adopt_log(rank: _Rank, number: int) -> None:
+    """Move the log to its trial's folder; the open file moves along."""
+    folder = rank.paths.trial(number)
+    attempt = 1
+    while (target := folder.log(attempt, rank.spec.rank)).exists():
+        attempt += 1
+    target.parent.mkdir(parents=True, exist_ok=True)
+    rank.log.replace(target)
+    rank.log = target
+
+
+def new_rendezvous() -> tuple[str, str]:
+    """A place where the ranks of one attempt find each other, and the folder to remove after."""
+    folder = tempfile.mkdtemp(prefix="sweep-")
+    return f"file://{folder}/store", folder
+
+
+def forget_rendezvous(folder: str) -> None:
+    """Remove what `new_rendezvous` made."""
+    shutil.rmtree(folder, ignore_errors=True)
