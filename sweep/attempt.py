@@ -6,13 +6,10 @@ Heavy imports live here on purpose: the fork server loads this module once, rank
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import traceback
-from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,11 +23,11 @@ from transformers import DataCollatorWithPadding, TrainingArguments
 
 from sweep.arguments import training_arguments
 from sweep.config import SweepConfig, typed
-from sweep.devices import Device
 from sweep.events import PAUSE, AttemptFailed, Event, TrialEnded, TrialPaused
 from sweep.metrics import compute_metrics, f1_average
 from sweep.model import load_model, load_tokenizer
 from sweep.paths import StudyPaths
+from sweep.ranks import RankSpec
 from sweep.space import SearchSpace, parse_space
 from sweep.study import search_arguments, trial_state
 from sweep.task import load_split, tokenised
@@ -38,32 +35,6 @@ from sweep.trainer import Link, Paused, SweepTrainer, TrialParts
 
 EXIT_FAILED = 1
 EXIT_DRIVER_GONE = 3
-
-
-@dataclass(frozen=True)
-class RankSpec:
-    """Everything a rank is told; plain data, so that any launcher can carry it.
-
-    Attributes:
-        study_dir: the study's folder.
-        attempt: a name for this attempt, unique in the study.
-        rank, world_size: as in torch.distributed.
-        devices: one per rank of the attempt, in rank order.
-        rendezvous: the `init_method` by which the ranks find each other.
-        backend: of torch.distributed.
-    """
-
-    study_dir: str
-    attempt: str
-    rank: int
-    world_size: int
-    devices: tuple[Device, ...]
-    rendezvous: str
-    backend: str
-
-    @property
-    def use_cpu(self) -> bool:
-        return self.devices[self.rank].kind == "cpu"
 
 
 class _Rank:
@@ -253,13 +224,3 @@ def _adopt_log(rank: _Rank, number: int) -> None:
     rank.log.replace(target)
     rank.log = target
 
-
-def new_rendezvous() -> tuple[str, str]:
-    """A place where the ranks of one attempt find each other, and the folder to remove after."""
-    folder = tempfile.mkdtemp(prefix="sweep-")
-    return f"file://{folder}/store", folder
-
-
-def forget_rendezvous(folder: str) -> None:
-    """Remove what `new_rendezvous` made."""
-    shutil.rmtree(folder, ignore_errors=True)

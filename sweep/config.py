@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -106,7 +107,9 @@ class SweepConfig:
 
 
 _FREE_FORM = ("space", "sampler", "pruner", "model.config", "trainer.arguments")
+DATA_FILES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 _CHOICES = {
+    "objective.metric": ("accuracy", "f1", "loss"),
     "objective.direction": ("maximize", "minimize"),
     "objective.f1_average": ("auto", "binary", "macro", "micro", "weighted"),
     "task.kind": ("reviews", "files", "hub"),
@@ -209,4 +212,23 @@ def _value_problems(config: SweepConfig, values: dict[str, Any]) -> list[str]:
         problems.append(
             f"task.label_names={config.task.label_names} must name at least two different labels."
         )
+    return problems + _file_problems(config.task)
+
+
+def _file_problems(task: TaskConfig) -> list[str]:
+    """Files that do not exist or have an unknown ending; nothing is read."""
+    problems = []
+    if task.kind == "files":
+        for key in ("path", "validation_path", "test_path"):
+            if (value := getattr(task, key)) is None:
+                continue
+            file = Path(value)
+            if not file.is_file():
+                near = did_you_mean(file.name, [p.name for p in file.parent.glob("*")])
+                problems.append(f"task.{key}={value!r} is no file.{near} Give your data's path.")
+            elif file.suffix.lower() not in DATA_FILES:
+                problems.append(
+                    f"task.{key}={value!r} has the unknown ending {file.suffix!r}: "
+                    f"use one of {', '.join(DATA_FILES)}."
+                )
     return problems

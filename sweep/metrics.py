@@ -8,10 +8,9 @@ from typing import Any
 import evaluate
 import numpy as np
 
-from sweep.errors import InputError, did_you_mean
+from sweep.errors import InputError
 from sweep.paths import metric_script
 
-SCORES = ("accuracy", "f1", "loss")
 Scorer = Callable[[Sequence[int], Sequence[int]], dict[str, float]]
 
 
@@ -64,15 +63,3 @@ def compute_metrics(average: str) -> Callable[[Any], dict[str, float]]:
 
     return compute
 
-
-def check_metric(name: str) -> None:
-    """Refuse an objective that no epoch will have.
-
-    Raises:
-        InputError: naming the nearest score.
-    """
-    if name not in SCORES:
-        raise InputError(
-            f"objective.metric={name!r} is no score of an epoch: use {', '.join(SCORES)}."
-            f"{did_you_mean(name, SCORES)}"
-        )

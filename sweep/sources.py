@@ -38,17 +38,9 @@ def read_parts(task: TaskConfig) -> dict[str, pd.DataFrame]:
     return _read_hub(task)
 
 
-def check_files(task: TaskConfig) -> None:
-    """Refuse files that do not exist or have an unknown ending, without reading them."""
-    if task.kind == "files":
-        for key in ("path", "validation_path", "test_path"):
-            if (value := getattr(task, key)) is not None:
-                _existing(Path(value), f"task.{key}")
-
-
 def read_file(path: str, task: TaskConfig) -> pd.DataFrame:
     """The columns text and label of one CSV, TSV, JSON, JSON lines or Parquet file."""
-    file = _existing(Path(path), "task.path")
+    file = Path(path)
     try:
         rows = _READERS[file.suffix.lower()](file)
     except Exception as error:
@@ -57,18 +49,6 @@ def read_file(path: str, task: TaskConfig) -> pd.DataFrame:
             f"{file} cannot be read as {file.suffix[1:]}: {reason}. Mend the file or name another."
         ) from None
     return _columns(rows, str(file), task)
-
-
-def _existing(file: Path, key: str) -> Path:
-    if not file.is_file():
-        near = did_you_mean(file.name, [p.name for p in file.parent.glob("*")] or [])
-        raise InputError(f"{key}={str(file)!r} is no file.{near} Give the path of your data.")
-    if file.suffix.lower() not in _READERS:
-        raise InputError(
-            f"{key}={str(file)!r} has the unknown ending {file.suffix!r}: "
-            f"use one of {', '.join(_READERS)}."
-        )
-    return file
 
 
 def _columns(rows: pd.DataFrame, source: str, task: TaskConfig) -> pd.DataFrame:

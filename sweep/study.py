@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -235,11 +235,14 @@ def count_unfinished_budget(study: Study, n_trials: int) -> int:
     return n_trials - sum(state != TrialState.WAITING for state in states)
 
 
-def requeue(study: Study, numbers: set[int] | None = None) -> list[int]:
-    """RUNNING trials (all, or those of `numbers`) go back to WAITING, keeping what they have."""
+def requeue(study: Study, only: int | None = None, keep: Collection[int] = ()) -> list[int]:
+    """RUNNING trials (all, or `only` one) but those of `keep` go back to WAITING.
+
+    They keep number, parameters, values and attributes, and are the next to be started.
+    """
     back = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if numbers is None or trial.number in numbers:
+        if trial.number not in keep and only in (None, trial.number):
             study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
             back.append(trial.number)
     return back

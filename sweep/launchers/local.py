@@ -1,0 +1,155 @@
+"""Ranks on this machine, forked from one warm server that has imported torch and transformers."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import shutil
+import tempfile
+import traceback
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from sweep.devices import Device, usable_cores
+from sweep.errors import SweepError
+from sweep.events import PAUSE, Event
+from sweep.ranks import RankSpec, start_rank
+
+_PRELOAD = ("sweep.attempt", "sweep.prepare")
+_EXIT_PATIENCE = 10  # seconds a rank has for its last breath after it was killed
+
+
+class LocalGroup:
+    """The ranks of one attempt on this machine."""
+
+    def __init__(
+        self,
+        processes: list[ForkServerProcess],
+        lines: list[Connection],
+        devices: tuple[Device, ...],
+        folder: str,
+    ) -> None:
+        self.devices = devices
+        self._processes, self._lines, self._folder = processes, lines, folder
+        self._open = set(range(len(lines)))
+
+    def waitables(self) -> list[Any]:
+        """The open lines, and the processes that still run."""
+        lines = [self._lines[i] for i in sorted(self._open)]
+        return lines + [p.sentinel for p in self._processes if p.exitcode is None]
+
+    def events(self) -> list[Event]:
+        """What has arrived; a line that was closed is not read again."""
+        found: list[Event] = []
+        for i in sorted(self._open):
+            try:
+                while self._lines[i].poll():
+                    found.append(self._lines[i].recv())
+            except (EOFError, OSError):
+                self._open.discard(i)
+        return found
+
+    def exit_codes(self) -> list[int | None]:
+        """Exit codes by rank."""
+        return [process.exitcode for process in self._processes]
+
+    def pause(self) -> None:
+        """Ask rank 0; its verdict reaches the others."""
+        with contextlib.suppress(OSError):
+            self._lines[0].send(PAUSE)
+
+    def kill(self) -> None:
+        """SIGKILL all ranks that still run, by their own ids."""
+        for process in self._processes:
+            if process.exitcode is None:
+                process.kill()
+        for process in self._processes:
+            process.join(_EXIT_PATIENCE)
+
+    def close(self) -> None:
+        """Close lines and processes, remove the meeting place."""
+        for line in self._lines:
+            line.close()
+        for process in self._processes:
+            process.join(_EXIT_PATIENCE)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class LocalLauncher:
+    """Forks ranks from Python's own forkserver (one per driver process).
+
+    The server must stay fork-safe: it only imports; no CUDA, no threads, no parallel region.
+    """
+
+    def __init__(self, concurrent_ranks: int) -> None:
+        """Args: concurrent_ranks: how many ranks share the machine's cores."""
+        # OpenMP reads this once, in the server; later changes do not reach its forks. Without it
+        # every rank starts a thread per core and two ranks spend their time waiting for each other.
+        threads = max(1, len(usable_cores()) // max(1, concurrent_ranks))
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self._context: ForkServerContext = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(list(_PRELOAD))
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        """Run one function, named "module:function", in a fork of the warm server.
+
+        Raises:
+            SweepError: what the function raised, or that its process died.
+        """
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_answer, args=(theirs, function, arguments))
+        process.start()
+        theirs.close()
+        try:
+            answer = ours.recv()
+        except EOFError:
+            process.join()
+            raise SweepError(
+                f"The process that ran {function} died (exit code {process.exitcode}); "
+                "look for out-of-memory messages in the system's log."
+            ) from None
+        process.join()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def start(self, study_dir: Path, attempt: str, devices: tuple[Device, ...]) -> LocalGroup:
+        """Start one rank per device; they meet through a file in a private folder."""
+        folder = tempfile.mkdtemp(prefix="sweep-")
+        backend = "nccl" if devices[0].kind == "cuda" else "gloo"
+        processes, lines = [], []
+        for rank in range(len(devices)):
+            spec = RankSpec(
+                study_dir=str(study_dir),
+                attempt=attempt,
+                rank=rank,
+                world_size=len(devices),
+                devices=devices,
+                rendezvous=f"file://{folder}/store",
+                backend=backend,
+            )
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(target=start_rank, args=(spec, theirs))
+            process.start()
+            theirs.close()
+            processes.append(process)
+            lines.append(ours)
+        return LocalGroup(processes, lines, devices, folder)
+
+
+def _answer(line: Connection, function: str, arguments: tuple[Any, ...]) -> None:
+    # By name: the driver itself need not import the function's heavy module.
+    module, _, name = function.partition(":")
+    try:
+        answer: Any = getattr(importlib.import_module(module), name)(*arguments)
+    except SweepError as error:
+        answer = error
+    except BaseException as error:
+        traceback.print_exc()
+        answer = SweepError(f"{type(error).__name__}: {error}")
+    line.send(answer)

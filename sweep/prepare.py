@@ -1,0 +1,101 @@
+"""Everything that is done once per study before its first trial: check, split, tokenise, baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+from omegaconf import DictConfig
+
+from sweep.arguments import batch_plan, training_arguments
+from sweep.baseline import baselines
+from sweep.card import DataCard, write_card
+from sweep.config import typed
+from sweep.devices import Device, choose_devices, inspect_machine
+from sweep.errors import InputError, input_error
+from sweep.metrics import f1_average
+from sweep.model import check_model, load_tokenizer
+from sweep.paths import StudyPaths
+from sweep.space import SearchSpace, parse_space
+from sweep.study import build_pruner, build_sampler
+from sweep.task import data_hash, save_split, split_task, tokenised
+
+
+_SHOWN_TOKENS = 12
+
+
+def check_study(cfg: DictConfig) -> list[Device]:
+    """Check everything about a study that needs no data.
+
+    Returns:
+        The devices the study will use.
+
+    Raises:
+        InputError: with every problem found: the config of the study and of each end and choice
+            of its search space.
+    """
+    config, space = typed(cfg), parse_space(cfg)
+    problems: list[str] = []
+    devices = choose_devices(inspect_machine(), config.launcher)
+    use_cpu = devices[0].kind == "cpu"
+    build_pruner(config)
+    build_sampler(config, space)
+    for params in [{}, *space.corners()]:
+        try:
+            _check_trial(space, cfg, params, use_cpu)
+        except InputError as error:
+            text = str(error)
+            if text not in problems:
+                problems.append(text)
+    if problems:
+        raise input_error(problems)
+    return devices
+
+
+def _check_trial(
+    space: SearchSpace, cfg: DictConfig, params: dict[str, Any], use_cpu: bool
+) -> None:
+    trial = typed(space.apply(cfg, params))
+    batch_plan(trial.trainer, trial.launcher.devices_per_trial)
+    # One rank here: what depends on their number is the batch plan alone.
+    training_arguments(trial, Path("unused"), 1, use_cpu, None)
+
+
+def prepare_study(cfg: DictConfig, paths: StudyPaths) -> DataCard:
+    """Read, check and split the data, load the model once, tokenise, and score the baselines.
+
+    Everything written lies below `paths.root`, which the caller removes if this fails.
+
+    Raises:
+        InputError: data or a model that cannot be used.
+    """
+    datasets.disable_progress_bars()
+    config, space = typed(cfg), parse_space(cfg)
+    parts, names, first = split_task(config)
+    average = f1_average(config.objective.f1_average, len(names))
+    seen: set[str] = set()
+    for params in [{}, *space.corners()]:
+        model = typed(space.apply(cfg, params)).model
+        if repr(model) not in seen:
+            seen.add(repr(model))
+            check_model(model, names)
+    save_split(parts, names, paths)
+    tokenised(config.task, config.model, paths)
+    train = parts["train"]
+    text = str(train["text"].iloc[0])
+    tokenizer = load_tokenizer(config.model)
+    ids = tokenizer(text, truncation=True, max_length=config.task.max_length)["input_ids"]
+    card = DataCard(
+        rows={name: len(rows) for name, rows in parts.items()},
+        label_names=names,
+        first_text=text,
+        first_label=first,
+        first_number=int(train["label"].iloc[0]),
+        tokens=tokenizer.convert_ids_to_tokens(ids)[:_SHOWN_TOKENS],
+        data_hash=data_hash(parts, names),
+        baselines=baselines(train, parts["validation"], average, config.study.seed),
+    )
+    write_card(card, paths)
+    return card
+

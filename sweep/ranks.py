@@ -1,0 +1,41 @@
+"""What a launcher hands to a rank: light, so that the driver need not import torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from sweep.devices import Device
+
+
+@dataclass(frozen=True)
+class RankSpec:
+    """Everything a rank is told; plain data, so that any launcher can carry it.
+
+    Attributes:
+        study_dir: the study's folder.
+        attempt: a name for this attempt, unique in the study.
+        rank, world_size: as in torch.distributed.
+        devices: one per rank of the attempt, in rank order.
+        rendezvous: the `init_method` by which the ranks find each other.
+        backend: of torch.distributed.
+    """
+
+    study_dir: str
+    attempt: str
+    rank: int
+    world_size: int
+    devices: tuple[Device, ...]
+    rendezvous: str
+    backend: str
+
+    @property
+    def use_cpu(self) -> bool:
+        return self.devices[self.rank].kind == "cpu"
+
+
+def start_rank(spec: RankSpec, line: Connection) -> None:
+    """The main function of a rank's process."""
+    from sweep.attempt import run_rank  # already imported where the process is a warm fork
+
+    run_rank(spec, line)

@@ -1,0 +1,128 @@
+"""The state of a study as data (`sweep status --json`) and as a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from rich.table import Table
+
+from sweep.checkpoint import checkpoint_of_epoch
+from sweep.config import SweepConfig
+from sweep.errors import InputError
+from sweep.paths import StudyPaths
+from sweep.space import SearchSpace
+
+Status = dict[str, Any]
+
+
+def study_status(
+    study: Study, config: SweepConfig, paths: StudyPaths, space: SearchSpace, n_trials: int
+) -> Status:
+    """One JSON-ready object; its shape is part of the interface and documented in the README."""
+    trials = [_trial(t, space) for t in study.get_trials(deepcopy=False)]
+    done = sum(t["state"] in ("COMPLETE", "PRUNED", "FAIL") for t in trials)
+    best = best_trial(trials, config.objective.direction)
+    return {
+        "study": config.study.name,
+        "n_trials": n_trials,
+        "remaining": max(0, n_trials - done),
+        "direction": config.objective.direction,
+        "metric": config.objective.metric,
+        "trials": trials,
+        "best": None
+        if best is None
+        else {
+            "number": best["number"],
+            "value": best["value"],
+            "params": best["params"],
+            "checkpoint": _checkpoint(best, paths),
+        },
+    }
+
+
+def best_trial(trials: list[dict[str, Any]], direction: str) -> dict[str, Any] | None:
+    """The COMPLETE trial of the best value; ties go to the lower number."""
+    done = [t for t in trials if t["state"] == "COMPLETE"]
+    if not done:
+        return None
+    sign = -1 if direction == "maximize" else 1
+    return min(done, key=lambda t: (sign * t["value"], t["number"]))
+
+
+def chosen_trial(status: Status, number: int | None, root: str) -> dict[str, Any]:
+    """Trial `number`, or the best one.
+
+    Raises:
+        InputError: there is none with a finished epoch.
+    """
+    trials = {t["number"]: t for t in status["trials"]}
+    if number is None:
+        if status["best"] is None:
+            raise InputError(
+                f"{root} has no finished trial yet: continue it with sweep resume {root}"
+            )
+        return dict(trials[status["best"]["number"]])
+    if number not in trials:
+        raise InputError(
+            f"--trial {number}: {root} has the trials {', '.join(map(str, trials)) or 'none'}."
+        )
+    if trials[number]["best_epoch"] is None:
+        raise InputError(
+            f"--trial {number} has no finished epoch (state {trials[number]['state']}): "
+            "choose another with sweep status."
+        )
+    return dict(trials[number])
+
+
+def _trial(trial: FrozenTrial, space: SearchSpace) -> dict[str, Any]:
+    attributes = trial.user_attrs
+    epochs = [v for k, v in attributes.items() if k.startswith("epoch:")]
+    dimensions = {d.path: d for d in space.dimensions}
+    return {
+        "number": trial.number,
+        "state": trial.state.name,
+        "attempts": len(attributes.get("attempts", [])),
+        "value": attributes.get("value"),
+        "best_epoch": attributes.get("best_epoch"),
+        "params": {
+            path: dimensions[path].config_value(value) if path in dimensions else value
+            for path, value in trial.params.items()
+        },
+        "epochs": sorted(({**e, "epoch": int(e["epoch"])} for e in epochs), key=lambda e: e["epoch"]),
+        "seconds": round(sum(e["seconds"] for e in epochs), 3),
+        "error": attributes.get("error"),
+    }
+
+
+def _checkpoint(trial: dict[str, Any], paths: StudyPaths) -> str | None:
+    found = checkpoint_of_epoch(paths.trial(trial["number"]), trial["best_epoch"])
+    return str(found.path.resolve()) if found else None
+
+
+def status_table(status: Status) -> Table:
+    """The trials, best first among the finished, then by number."""
+    table = Table(title=f"{status['study']}: {status['metric']} ({status['direction']})")
+    for column in ("trial", "state", "epochs", "accuracy", "F1", "loss", "time", "parameters"):
+        table.add_column(column, justify="left" if column in ("state", "parameters") else "right")
+    best = status["best"]["number"] if status["best"] else None
+    for trial in status["trials"]:
+        at_best = next((e for e in trial["epochs"] if e["epoch"] == trial["best_epoch"]), None)
+        scores = [f"{at_best[k]:.4f}" if at_best else "" for k in ("accuracy", "f1", "loss")]
+        mark = "*" if trial["number"] == best else ""
+        params = "\n".join(
+            f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}"
+            for k, v in trial["params"].items()
+        )
+        note = f"\n{trial['error']}" if trial["error"] else ""
+        table.add_row(
+            f"{mark}{trial['number']}",
+            trial["state"],
+            str(len(trial["epochs"])),
+            *scores,
+            f"{trial['seconds']:.0f} s",
+            params + note,
+        )
+    return table
+
