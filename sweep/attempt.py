@@ -27,7 +27,7 @@ from sweep.events import PAUSE, AttemptFailed, Event, TrialEnded, TrialPaused
 from sweep.metrics import compute_metrics, f1_average
 from sweep.model import load_model, load_tokenizer
 from sweep.paths import StudyPaths
-from sweep.ranks import RankSpec
+from sweep.ranks import RankSpec, redirect_output
 from sweep.space import SearchSpace, parse_space
 from sweep.study import search_arguments, trial_state
 from sweep.task import load_split, tokenised
@@ -66,7 +66,7 @@ def run_rank(spec: RankSpec, line: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides; it asks through the line
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     rank = _Rank(spec, line)
-    _write_to(rank.log)
+    redirect_output(rank.log)
     threading.Thread(target=rank.listen, daemon=True).start()
     trainer: SweepTrainer | None = None
     try:
@@ -150,6 +150,7 @@ def _trainer(rank: _Rank, config: SweepConfig, cfg: Any) -> SweepTrainer:
                     f1_average(trial.objective.f1_average, len(label_names))
                 ),
             },
+            list(data["train"]["length"]),
             paths,
             trial.objective,
             trial.trainer.global_batch_size,
@@ -201,17 +202,6 @@ def _join_group(spec: RankSpec, config: SweepConfig) -> None:
         world_size=spec.world_size,
         timeout=timedelta(seconds=config.launcher.collective_timeout),
     )
-
-
-def _write_to(log: Path) -> None:
-    """Send everything this process prints, libraries included, to its log file."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (1, 2):
-        os.dup2(descriptor, stream)
-    os.close(descriptor)
-    # Buffers of a forked process: line by line, so that a kill loses at most one line.
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
 def _adopt_log(rank: _Rank, number: int) -> None:

@@ -6,8 +6,11 @@ and put into the config's `space`; a plain override of a searched path fixes it 
 
 from __future__ import annotations
 
+import argparse
+import sys
 from pathlib import Path
 
+import hydra
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -95,3 +98,30 @@ def _explain(error: Exception, plain: list[Override], config_name: str) -> Input
 
 def _is_group(key: str) -> bool:
     return (conf_dir() / key).is_dir()
+
+
+def hydra_info(options: argparse.Namespace, overrides: list[str]) -> int:
+    """`--cfg hydra|all`, `--info` and `--hydra-help`: Hydra's own answers."""
+    plain = [text for text in overrides if not parse_override(text).is_sweep_override()]
+    flags = ["--config-name", options.config_name]
+    if options.config_dir is not None:
+        flags += ["--config-dir", str(options.config_dir.resolve())]
+    if options.hydra_help:
+        return run_hydra(["--hydra-help"])
+    if options.info:
+        return run_hydra([*flags, "--info", options.info, *plain])
+    flags += ["--resolve"] if options.resolve else []
+    flags += ["--package", options.package] if options.package else []
+    return run_hydra([*flags, "--cfg", options.cfg, *plain])
+
+
+def run_hydra(arguments: list[str]) -> int:
+    """Let Hydra's own main answer a request that runs nothing."""
+    sys.argv = ["sweep", *arguments]
+
+    @hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")
+    def nothing(_: DictConfig) -> None:
+        """Never reached: only questions about the config are passed on."""
+
+    nothing()
+    return 0

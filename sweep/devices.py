@@ -91,6 +91,15 @@ def choose_devices(machine: Machine, launcher: LauncherConfig) -> list[Device]:
     ]
 
 
+def planned_ranks(launcher: LauncherConfig) -> int:
+    """How many ranks will share the cores; a guess before GPUs are looked at."""
+    if isinstance(launcher.devices, list):
+        return max(1, len(launcher.devices))
+    if isinstance(launcher.devices, int):
+        return max(1, launcher.devices)
+    return min(len(usable_cores()), max(_MAX_CPU_SHARES, launcher.devices_per_trial))
+
+
 def _wanted(launcher: LauncherConfig, kind: str, available: int) -> list[int]:
     asked: Any = launcher.devices
     if asked == "auto":

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
+
+from tqdm import tqdm
 
 from sweep.devices import Device
 
@@ -39,3 +45,16 @@ def start_rank(spec: RankSpec, line: Connection) -> None:
     from sweep.attempt import run_rank  # already imported where the process is a warm fork
 
     run_rank(spec, line)
+
+
+def redirect_output(log: Path) -> None:
+    """Send everything this (forked) process prints, libraries included, to its log file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)
+    # Line by line, so that a kill loses at most one line.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # tqdm's default lock is a named semaphore, which a killed process would leave behind.
+    tqdm.set_lock(threading.RLock())

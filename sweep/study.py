@@ -30,6 +30,7 @@ from sweep.paths import StudyPaths
 from sweep.space import SearchSpace
 
 _SQLITE_PATIENCE = 60  # seconds to wait while another process writes
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # the monitor says what a person needs
 
 
 def _get_class(target: str, base: type, group: str) -> type:

@@ -41,6 +41,7 @@ class TrialParts:
 
     Attributes:
         trainer_arguments: keyword arguments of Trainer (args, model_init, datasets, …).
+        train_lengths: tokens of each training row, for length-grouped batches.
         paths: the trial's folder.
         objective: metric and direction.
         global_batch_size: samples of one optimizer step over all ranks.
@@ -48,6 +49,7 @@ class TrialParts:
     """
 
     trainer_arguments: dict[str, Any]
+    train_lengths: list[int]
     paths: TrialPaths
     objective: ObjectiveConfig
     global_batch_size: int
@@ -175,11 +177,11 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         return str(self._parts.paths.root)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        data = self.train_dataset if train_dataset is None else train_dataset
         if self.args.train_sampling_strategy == "group_by_length":
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-            lengths = list(data["length"])
-            return LengthGroupedEpochSampler(lengths, self._parts.global_batch_size, seed)
+            return LengthGroupedEpochSampler(
+                self._parts.train_lengths, self._parts.global_batch_size, seed
+            )
         return super()._get_train_sampler(train_dataset)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 from sweep.devices import Device, usable_cores
 from sweep.errors import SweepError
 from sweep.events import PAUSE, Event
-from sweep.ranks import RankSpec, start_rank
+from sweep.ranks import RankSpec, redirect_output, start_rank
 
 _PRELOAD = ("sweep.attempt", "sweep.prepare")
 _EXIT_PATIENCE = 10  # seconds a rank has for its last breath after it was killed
@@ -101,19 +101,24 @@ class LocalLauncher:
         Raises:
             SweepError: what the function raised, or that its process died.
         """
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_answer, args=(theirs, function, arguments))
-        process.start()
-        theirs.close()
-        try:
-            answer = ours.recv()
-        except EOFError:
+        with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
+            log = Path(folder) / "log"
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(
+                target=_answer, args=(theirs, log, function, arguments), daemon=True
+            )
+            process.start()
+            theirs.close()
+            try:
+                answer = ours.recv()
+            except EOFError:
+                process.join()
+                said = log.read_text() if log.exists() else ""
+                raise SweepError(
+                    f"The process that ran {function} died (exit code {process.exitcode}). "
+                    f"Its last words:\n{said[-2000:]}"
+                ) from None
             process.join()
-            raise SweepError(
-                f"The process that ran {function} died (exit code {process.exitcode}); "
-                "look for out-of-memory messages in the system's log."
-            ) from None
-        process.join()
         if isinstance(answer, BaseException):
             raise answer
         return answer
@@ -142,14 +147,14 @@ class LocalLauncher:
         return LocalGroup(processes, lines, devices, folder)
 
 
-def _answer(line: Connection, function: str, arguments: tuple[Any, ...]) -> None:
+def _answer(line: Connection, log: Path, function: str, arguments: tuple[Any, ...]) -> None:
+    redirect_output(log)
     # By name: the driver itself need not import the function's heavy module.
     module, _, name = function.partition(":")
     try:
         answer: Any = getattr(importlib.import_module(module), name)(*arguments)
     except SweepError as error:
         answer = error
-    except BaseException as error:
-        traceback.print_exc()
-        answer = SweepError(f"{type(error).__name__}: {error}")
+    except Exception:
+        answer = SweepError(f"{function} failed unexpectedly:\n{traceback.format_exc()}")
     line.send(answer)

@@ -1,0 +1,192 @@
+"""The command `sweep`: verbs, help, exit statuses. Heavy modules are imported by the verb in need."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from sweep import __version__
+from sweep.errors import InputError, SweepError, did_you_mean
+
+_OVERVIEW = """\
+Find the best hyperparameters of a text classifier, keep its model.
+
+  sweep launch                              a first sweep, on product reviews
+  sweep launch task=files task.path=reviews.csv task.label_column=sentiment
+  sweep resume outputs/reviews              continue after a crash or Ctrl-C
+  sweep status outputs/reviews              what has been found
+  sweep export outputs/reviews              the best model as a folder
+  sweep predict outputs/reviews/best "The battery died after two days."
+"""
+_LAUNCH = """\
+Start a study. Overrides follow Hydra's grammar.
+
+  sweep launch
+  sweep launch experiment=smoke             three tiny trials in under a minute
+  sweep launch 'trainer.learning_rate=tag(log, interval(1e-5,1e-3))' study.n_trials=12
+  sweep launch trainer.learning_rate=3e-5   a plain value is fixed, not searched
+  sweep launch launcher.devices_per_trial=2
+  sweep launch --cfg job                    show the config, run nothing
+"""
+_RESUME = """\
+Continue a study up to its total number of trials; a crash loses at most the epochs in flight.
+
+  sweep resume outputs/reviews
+  sweep resume outputs/reviews study.n_trials=20
+"""
+_STATUS = """\
+Show a study's trials, finished or running.
+
+  sweep status outputs/reviews
+  sweep status outputs/reviews --json | jq .best
+"""
+_EXPORT = """\
+Write the best trial's model as a folder that transformers opens, and prove its score.
+
+  sweep export outputs/reviews              to outputs/reviews/best
+  sweep export outputs/reviews --trial 3 --to my-model
+"""
+_PREDICT = """\
+Classify texts with an exported model: label, probability, text.
+
+  sweep predict outputs/reviews/best "The battery died after two days."
+  sweep predict outputs/reviews/best --file texts.txt     one text a line
+  cat texts.txt | sweep predict outputs/reviews/best
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    def add(verb: str, text: str) -> argparse.ArgumentParser:
+        return verbs.add_parser(
+            verb,
+            help=text.splitlines()[0],
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    parser = argparse.ArgumentParser(
+        prog="sweep",
+        description=_OVERVIEW,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Tab completion: eval \"$(sweep -sc install=bash)\"",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"sweep {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    launch = add("launch", _LAUNCH)
+    launch.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="group=option, path=value")
+    launch.add_argument("--config-dir", "-cd", type=Path, help="a folder of your own config groups")
+    launch.add_argument("--config-name", "-cn", default="config", help="the root config")
+    launch.add_argument("--cfg", "-c", choices=["job", "hydra", "all"], help="show the config")
+    launch.add_argument("--resolve", action="store_true", help="with --cfg: resolve interpolations")
+    launch.add_argument("--package", "-p", help="with --cfg: show only this part")
+    launch.add_argument("--info", "-i", nargs="?", const="all", help="show what Hydra composed")
+    launch.add_argument("--hydra-help", action="store_true", help="Hydra's own help")
+    resume = add("resume", _RESUME)
+    resume.add_argument("study", type=Path, metavar="STUDY_DIR")
+    resume.add_argument("overrides", nargs="*", metavar="OVERRIDE")
+    status = add("status", _STATUS)
+    status.add_argument("study", type=Path, metavar="STUDY_DIR")
+    status.add_argument("--json", action="store_true", help="one JSON object, for programs")
+    export = add("export", _EXPORT)
+    export.add_argument("study", type=Path, metavar="STUDY_DIR")
+    export.add_argument("--trial", type=int, help="a trial's number instead of the best")
+    export.add_argument("--to", type=Path, metavar="DIR", help="where to; STUDY_DIR/best if not given")
+    predict = add("predict", _PREDICT)
+    predict.add_argument("model", type=Path, metavar="MODEL_DIR")
+    predict.add_argument("texts", nargs="*", metavar="TEXT")
+    predict.add_argument("--file", type=Path, metavar="F", help="a file with one text a line")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the command; exits 0, 1 (fault), 2 (wrong input) or 128 + signal."""
+    arguments = sys.argv[1:] if argv is None else argv
+    errors = Console(stderr=True)
+    try:
+        sys.exit(_dispatch(arguments))
+    except SweepError as error:
+        errors.print(f"[bold red]sweep:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        errors.print("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] in (["-sc"], ["--shell-completion"]):
+        from sweep.completion import complete
+
+        return complete(arguments)
+    options, extra = _parser().parse_known_args(arguments)
+    takes_overrides = options.verb in ("launch", "resume")
+    _refuse_unknown(options.verb, [e for e in extra if e.startswith("-") or not takes_overrides])
+    if options.verb == "launch":
+        return _launch(options, [*options.overrides, *extra])
+    if options.verb == "resume":
+        from sweep.commands import resume
+
+        return resume(options.study, [*options.overrides, *extra], Console())
+    if options.verb == "status":
+        return _status(options)
+    if options.verb == "export":
+        from sweep.export import export
+
+        return export(options.study, options.trial, options.to, Console())
+    from sweep.predict import predict
+
+    return predict(options.model, options.texts, options.file)
+
+
+def _refuse_unknown(verb: str, unknown: list[str]) -> None:
+    if not unknown:
+        return
+    if unknown[0] in ("-m", "--multirun"):
+        raise InputError(
+            "--multirun is not needed: sweep launch runs the whole search by itself. "
+            "Type the same overrides without it."
+        )
+    flags = ["--config-dir", "--config-name", "--cfg", "--resolve", "--info", "--json", "--trial"]
+    near = did_you_mean(unknown[0], flags)
+    raise InputError(f"sweep {verb} does not take '{unknown[0]}'.{near} See sweep {verb} --help.")
+
+
+def _launch(options: argparse.Namespace, overrides: list[str]) -> int:
+    from omegaconf import OmegaConf
+
+    from sweep.compose import compose, hydra_info
+
+    if options.cfg in ("hydra", "all") or options.info or options.hydra_help:
+        return hydra_info(options, overrides)
+    cfg = compose(overrides, options.config_dir, options.config_name)
+    if options.cfg == "job":
+        shown = OmegaConf.select(cfg, options.package) if options.package else cfg
+        print(OmegaConf.to_yaml(shown, resolve=options.resolve), end="")
+        return 0
+    from sweep.commands import launch
+
+    return launch(cfg, Console())
+
+
+def _status(options: argparse.Namespace) -> int:
+    import json
+
+    from sweep.commands import read_status
+    from sweep.status import status_table
+
+    status = read_status(options.study)
+    if options.json:
+        print(json.dumps(status, indent=1))
+    else:
+        console = Console()
+        console.print(status_table(status))
+        console.print(f"{status['remaining']} of {status['n_trials']} trials to go", highlight=False)
+    return 0
