@@ -24,7 +24,7 @@ from transformers import DataCollatorWithPadding, TrainingArguments
 from sweep.arguments import training_arguments
 from sweep.config import SweepConfig, typed
 from sweep.events import PAUSE, AttemptFailed, Event, TrialEnded, TrialPaused
-from sweep.metrics import compute_metrics, f1_average
+from sweep.metrics import compute_metrics
 from sweep.model import load_model, load_tokenizer
 from sweep.paths import StudyPaths
 from sweep.ranks import RankSpec, redirect_output
@@ -123,9 +123,7 @@ def _trainer(rank: _Rank, config: SweepConfig, cfg: Any) -> SweepTrainer:
 
     def arguments(trial_config: SweepConfig, output_dir: Path) -> TrainingArguments:
         backend = spec.backend if spec.world_size > 1 else None
-        return training_arguments(
-            trial_config, output_dir, spec.world_size, spec.use_cpu, backend
-        )
+        return training_arguments(trial_config, output_dir, spec.world_size, spec.use_cpu, backend)
 
     def build(params: dict[str, Any], number: int) -> TrialParts:
         paths = rank.paths.trial(number)
@@ -146,9 +144,7 @@ def _trainer(rank: _Rank, config: SweepConfig, cfg: Any) -> SweepTrainer:
                 "eval_dataset": data["validation"],
                 "processing_class": tokenizer,
                 "data_collator": DataCollatorWithPadding(tokenizer),
-                "compute_metrics": compute_metrics(
-                    f1_average(trial.objective.f1_average, len(label_names))
-                ),
+                "compute_metrics": compute_metrics(trial.objective.average(len(label_names))),
             },
             list(data["train"]["length"]),
             paths,
@@ -213,4 +209,3 @@ def _adopt_log(rank: _Rank, number: int) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     rank.log.replace(target)
     rank.log = target
-

@@ -13,9 +13,7 @@ from sweep.card import Baselines
 _MOST_ROWS = 50_000  # enough for a baseline; more would delay the first trial
 
 
-def baselines(
-    train: pd.DataFrame, validation: pd.DataFrame, average: str, seed: int
-) -> Baselines:
+def baselines(train: pd.DataFrame, validation: pd.DataFrame, average: str, seed: int) -> Baselines:
     """Fit both on `train`, score both on `validation` (columns text and label)."""
     truth = validation["label"]
     majority = [train["label"].mode().iloc[0]] * len(truth)

@@ -58,8 +58,10 @@ def commit(
     files = {}
     for file in sorted(p for p in written.rglob("*") if p.is_file()):
         with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256") if hasattr(hashlib, "file_digest") else (
-                hashlib.sha256(stream.read())
+            digest = (
+                hashlib.file_digest(stream, "sha256")
+                if hasattr(hashlib, "file_digest")
+                else (hashlib.sha256(stream.read()))
             )
             os.fsync(stream.fileno())
         files[str(file.relative_to(written))] = (file.stat().st_size, digest.hexdigest())

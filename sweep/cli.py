@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="sweep",
         description=_OVERVIEW,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Tab completion: eval \"$(sweep -sc install=bash)\"",
+        epilog='Tab completion: eval "$(sweep -sc install=bash)"',
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"sweep {__version__}")

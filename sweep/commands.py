@@ -135,8 +135,7 @@ def _override(cfg: DictConfig, text: str) -> None:
     if OmegaConf.select(cfg, path, default="???") == "???":
         known = [f"launcher.{k}" for k in cfg.launcher] + [f"checkpoints.{k}" for k in cfg.checkpoints]
         raise InputError(
-            f"The override '{text}' names no setting."
-            f"{did_you_mean(path, [*known, 'study.n_trials'])}"
+            f"The override '{text}' names no setting.{did_you_mean(path, [*known, 'study.n_trials'])}"
         )
     OmegaConf.update(cfg, path, override.value())
 
@@ -178,16 +177,26 @@ def _introduce(
     def say(label: str, text: str) -> None:
         console.print(f"[bold]{label:<9}[/]{escape(text)}", highlight=False, soft_wrap=True)
 
-    say("study", f"{config.study.name} in {paths.root}: {total} trials, {config.objective.direction} "
-        f"{config.objective.metric}")
+    say(
+        "study",
+        f"{config.study.name} in {paths.root}: {total} trials, {config.objective.direction} "
+        f"{config.objective.metric}",
+    )
     if total < config.study.n_trials:
         say("", f"(the grid has {total} points, fewer than study.n_trials={config.study.n_trials})")
     say("devices", pool.plan())
-    say("data", ", ".join(f"{count} {part}" for part, count in card.rows.items()) + " rows; labels "
-        + ", ".join(f"{name}={number}" for number, name in enumerate(card.label_names)))
+    say(
+        "data",
+        ", ".join(f"{count} {part}" for part, count in card.rows.items())
+        + " rows; labels "
+        + ", ".join(f"{name}={number}" for number, name in enumerate(card.label_names)),
+    )
     shown = card.first_text if len(card.first_text) <= 70 else card.first_text[:69] + "…"
-    say("first row", f' "{shown}" has the label {card.first_label!r} → {card.first_number} '
-        f"({card.label_names[card.first_number]})")
+    say(
+        "first row",
+        f' "{shown}" has the label {card.first_label!r} → {card.first_number} '
+        f"({card.label_names[card.first_number]})",
+    )
     say("encoded", " ".join(card.tokens) + " …")
     for dimension in space.dimensions:
         say("space", f"{dimension.path} = {dimension.text}")
@@ -209,8 +218,10 @@ def _summary(status: Status, card: DataCard, paths: StudyPaths, console: Console
     gain = 100 * (at_best["accuracy"] - base.tfidf_accuracy)
     say(f"[bold]Best: trial {best['number']}[/], epoch {trial['best_epoch']}, on the validation part")
     say(f"  this model           accuracy {at_best['accuracy']:.4f}   F1 {at_best['f1']:.4f}")
-    say(f"  TF-IDF + regression  accuracy {base.tfidf_accuracy:.4f}   F1 {base.tfidf_f1:.4f}   "
-        f"({gain:+.1f} points)")
+    say(
+        f"  TF-IDF + regression  accuracy {base.tfidf_accuracy:.4f}   F1 {base.tfidf_f1:.4f}   "
+        f"({gain:+.1f} points)"
+    )
     say(f"  majority class       accuracy {base.majority_accuracy:.4f}   F1 {base.majority_f1:.4f}")
     say(f"  parameters           {escape(show_params(best['params'])) or 'none'}")
     say("\nNext:")

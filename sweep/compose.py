@@ -50,7 +50,7 @@ def compose(
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
-            cfg = hydra_compose(config_name, overrides=lines)
+            cfg: DictConfig = hydra_compose(config_name, overrides=lines)
         except (HydraException, OmegaConfBaseException) as error:
             raise _explain(error, plain, config_name) from None
     OmegaConf.set_struct(cfg, False)
@@ -119,7 +119,9 @@ def run_hydra(arguments: list[str]) -> int:
     """Let Hydra's own main answer a request that runs nothing."""
     sys.argv = ["sweep", *arguments]
 
-    @hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")
+    @hydra.main(  # type: ignore[untyped-decorator]
+        config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3"
+    )
     def nothing(_: DictConfig) -> None:
         """Never reached: only questions about the config are passed on."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweep.errors import did_you_mean, input_error
+from sweep.errors import InputError, did_you_mean, input_error
 
 
 @dataclass
@@ -26,6 +26,21 @@ class ObjectiveConfig:
     metric: str = "accuracy"
     direction: str = "maximize"
     f1_average: str = "auto"
+
+    def average(self, num_labels: int) -> str:
+        """scikit-learn's name of the F1 average for data of `num_labels` classes.
+
+        Raises:
+            InputError: binary asked for more than two classes.
+        """
+        if self.f1_average == "auto":
+            return "binary" if num_labels == 2 else "macro"
+        if self.f1_average == "binary" and num_labels > 2:
+            raise InputError(
+                f"objective.f1_average=binary needs two classes and the data has {num_labels}: "
+                "use macro, micro or weighted."
+            )
+        return self.f1_average
 
 
 @dataclass

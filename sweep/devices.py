@@ -111,9 +111,7 @@ def _wanted(launcher: LauncherConfig, kind: str, available: int) -> list[int]:
     elif isinstance(asked, list) and all(isinstance(i, int) for i in asked):
         indices = list(asked)
     else:
-        raise InputError(
-            f"launcher.devices={asked!r}: use auto, a number of devices, or a list like [0,1]."
-        )
+        raise InputError(f"launcher.devices={asked!r}: use auto, a number of devices, or a list like [0,1].")
     if not indices or len(set(indices)) < len(indices):
         raise InputError(f"launcher.devices={asked!r} must name at least one device, each once.")
     missing = [i for i in indices if not 0 <= i < available]

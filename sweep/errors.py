@@ -22,9 +22,7 @@ def input_error(problems: list[str]) -> InputError:
     """All `problems` in one error, so that a user mends a config in one go."""
     if len(problems) == 1:
         return InputError(problems[0])
-    return InputError(
-        f"{len(problems)} problems:\n" + "\n".join(f"  - {problem}" for problem in problems)
-    )
+    return InputError(f"{len(problems)} problems:\n" + "\n".join(f"  - {problem}" for problem in problems))
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
@@ -33,7 +31,5 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(wrong, candidates, n=1, cutoff=0.6)
     if not near:
         leaf = {name.rsplit(".", 1)[-1]: name for name in candidates}
-        near = [
-            leaf[n] for n in difflib.get_close_matches(wrong.rsplit(".", 1)[-1], leaf, 1, 0.75)
-        ]
+        near = [leaf[n] for n in difflib.get_close_matches(wrong.rsplit(".", 1)[-1], leaf, 1, 0.75)]
     return f" Did you mean '{near[0]}'?" if near else ""

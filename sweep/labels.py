@@ -43,9 +43,7 @@ def map_labels(parts: dict[str, pd.DataFrame], task: TaskConfig) -> list[str]:
     for part, values in plain.items():
         unknown = sorted({v for v in values if v not in numbers}, key=str)
         if unknown:
-            where = (
-                "task.label_names does not" if task.label_names else "the training rows do not"
-            )
+            where = "task.label_names does not" if task.label_names else "the training rows do not"
             raise InputError(
                 f"The label {unknown[0]!r} of the {part} rows does not map: {where} have it (they "
                 f"have {', '.join(map(repr, classes[:10]))}).{did_you_mean(str(unknown[0]), names)} "

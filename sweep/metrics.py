@@ -8,26 +8,9 @@ from typing import Any
 import evaluate
 import numpy as np
 
-from sweep.errors import InputError
 from sweep.paths import metric_script
 
 Scorer = Callable[[Sequence[int], Sequence[int]], dict[str, float]]
-
-
-def f1_average(setting: str, num_labels: int) -> str:
-    """The average that `objective.f1_average` stands for.
-
-    Raises:
-        InputError: binary asked for more than two classes.
-    """
-    if setting == "auto":
-        return "binary" if num_labels == 2 else "macro"
-    if setting == "binary" and num_labels > 2:
-        raise InputError(
-            f"objective.f1_average=binary needs two classes and the data has {num_labels}: "
-            "use macro, micro or weighted."
-        )
-    return setting
 
 
 def scorer(average: str) -> Scorer:
@@ -62,4 +45,3 @@ def compute_metrics(average: str) -> Callable[[Any], dict[str, float]]:
         return score(np.argmax(logits, axis=-1).tolist(), np.asarray(labels).tolist())
 
     return compute
-

@@ -97,8 +97,7 @@ class Monitor:
     def _started(self, event: TrialStarted) -> None:
         again = f" (attempt {event.attempt}, from epoch {event.first_epoch})"
         self._say(
-            f"trial {event.number}  started{again if event.attempt > 1 else ''}: "
-            f"{show_params(event.params)}"
+            f"trial {event.number}  started{again if event.attempt > 1 else ''}: {show_params(event.params)}"
         )
 
     def _epoch(self, event: EpochDone) -> None:
@@ -110,9 +109,7 @@ class Monitor:
 
     def _step(self, event: StepDone) -> None:
         if event.number not in self._bars:
-            self._bars[event.number] = self._progress.add_task(
-                "", number=event.number, total=event.max_steps
-            )
+            self._bars[event.number] = self._progress.add_task("", number=event.number, total=event.max_steps)
         self._progress.update(self._bars[event.number], completed=event.step)
 
     def _remove_bar(self, number: int) -> None:

@@ -14,13 +14,11 @@ from sweep.card import DataCard, write_card
 from sweep.config import typed
 from sweep.devices import Device, choose_devices, inspect_machine
 from sweep.errors import InputError, input_error
-from sweep.metrics import f1_average
 from sweep.model import check_model, load_tokenizer
 from sweep.paths import StudyPaths
 from sweep.space import SearchSpace, parse_space
 from sweep.study import build_pruner, build_sampler
 from sweep.task import data_hash, save_split, split_task, tokenised
-
 
 _SHOWN_TOKENS = 12
 
@@ -53,9 +51,7 @@ def check_study(cfg: DictConfig) -> list[Device]:
     return devices
 
 
-def _check_trial(
-    space: SearchSpace, cfg: DictConfig, params: dict[str, Any], use_cpu: bool
-) -> None:
+def _check_trial(space: SearchSpace, cfg: DictConfig, params: dict[str, Any], use_cpu: bool) -> None:
     trial = typed(space.apply(cfg, params))
     batch_plan(trial.trainer, trial.launcher.devices_per_trial)
     # One rank here: what depends on their number is the batch plan alone.
@@ -73,7 +69,7 @@ def prepare_study(cfg: DictConfig, paths: StudyPaths) -> DataCard:
     datasets.disable_progress_bars()
     config, space = typed(cfg), parse_space(cfg)
     parts, names, first = split_task(config)
-    average = f1_average(config.objective.f1_average, len(names))
+    average = config.objective.average(len(names))
     seen: set[str] = set()
     for params in [{}, *space.corners()]:
         model = typed(space.apply(cfg, params)).model
@@ -98,4 +94,3 @@ def prepare_study(cfg: DictConfig, paths: StudyPaths) -> DataCard:
     )
     write_card(card, paths)
     return card
-

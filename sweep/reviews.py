@@ -21,8 +21,7 @@ from sweep.paths import cache_dir
 
 _ARCHIVE = "vaderSentiment-3.3.2.tar.gz"
 _REQUIREMENT = (
-    "vaderSentiment==3.3.2 "
-    "--hash=sha256:5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9\n"
+    "vaderSentiment==3.3.2 --hash=sha256:5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9\n"
 )
 _INNER = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
 _FILE = "hutto_ICWSM_2014/amazonReviewSnippets_GroundTruth.txt"
@@ -54,9 +53,7 @@ def load_reviews() -> pd.DataFrame:
 
     Sentences rated between -0.5 and 0.5 are left out, as are repeated ones: 2,977 rows remain.
     """
-    rows = pd.read_csv(
-        reviews_file(), sep="\t", names=["id", "rating", "text"], quoting=3, encoding="utf-8"
-    )
+    rows = pd.read_csv(reviews_file(), sep="\t", names=["id", "rating", "text"], quoting=3, encoding="utf-8")
     rows["text"] = rows["text"].str.strip()
     rows = rows[rows["rating"].abs() >= 0.5].drop_duplicates("text")
     return pd.DataFrame(
@@ -74,9 +71,7 @@ def _fetch(target: Path) -> None:
         requirement.write_text(_REQUIREMENT)
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--no-binary", ":all:", "--require-hashes", "--dest", folder]
-        done = subprocess.run(
-            [*command, "-r", str(requirement)], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([*command, "-r", str(requirement)], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
             raise SweepError(

@@ -45,9 +45,7 @@ class Suggests(Protocol):
         self, name: str, low: float, high: float, *, step: float | None = ..., log: bool = ...
     ) -> float: ...
 
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = ..., log: bool = ...
-    ) -> int: ...
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = ..., log: bool = ...) -> int: ...
 
     def suggest_categorical(self, name: str, choices: Any) -> Any: ...
 
@@ -96,7 +94,7 @@ class Dimension:
 
     def config_value(self, stored: Any) -> Any:
         """What Optuna stored, as the value that belongs into the config."""
-        return self.values[stored] if stored in self.values else stored
+        return self.values.get(stored, stored)
 
     def enumerate(self) -> list[Any] | None:
         """All stored values in order, or None for a continuous dimension."""
@@ -237,9 +235,7 @@ def _interval(path: str, text: str, value: IntervalSweep) -> BaseDistribution:
     _known_tags(path, text, value.tags)
     assert low is not None and high is not None
     if not low < high:
-        raise InputError(
-            f"{path}={text} is empty or reversed: the first bound must lie below the second."
-        )
+        raise InputError(f"{path}={text} is empty or reversed: the first bound must lie below the second.")
     if log and low <= 0:
         raise InputError(f"{path}={text}: a log interval must lie above 0; write 1e-6 or more.")
     if isinstance(low, int) and isinstance(high, int):
@@ -286,7 +282,8 @@ def _known_tags(path: str, text: str, tags: set[str]) -> None:
 
 def to_hydra(value: Any) -> str:
     """`value` in Hydra's grammar; strings are quoted, so that "1" and "null" stay strings."""
-    return Override._get_value_element_as_str(_quoted(value))
+    text: str = Override._get_value_element_as_str(_quoted(value))
+    return text
 
 
 def _quoted(value: Any) -> Any:
@@ -301,7 +298,7 @@ def _quoted(value: Any) -> Any:
 
 def _paths(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
     for key in cfg:
-        path = f"{prefix}{key}"
+        path = f"{prefix}{key!s}"
         child = None if OmegaConf.is_missing(cfg, key) else cfg._get_node(key)
         if isinstance(child, DictConfig) and not child._is_none() and path != "space":
             yield from _paths(child, f"{path}.")

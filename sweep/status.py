@@ -60,14 +60,10 @@ def chosen_trial(status: Status, number: int | None, root: str) -> dict[str, Any
     trials = {t["number"]: t for t in status["trials"]}
     if number is None:
         if status["best"] is None:
-            raise InputError(
-                f"{root} has no finished trial yet: continue it with sweep resume {root}"
-            )
+            raise InputError(f"{root} has no finished trial yet: continue it with sweep resume {root}")
         return dict(trials[status["best"]["number"]])
     if number not in trials:
-        raise InputError(
-            f"--trial {number}: {root} has the trials {', '.join(map(str, trials)) or 'none'}."
-        )
+        raise InputError(f"--trial {number}: {root} has the trials {', '.join(map(str, trials)) or 'none'}.")
     if trials[number]["best_epoch"] is None:
         raise InputError(
             f"--trial {number} has no finished epoch (state {trials[number]['state']}): "
@@ -112,8 +108,7 @@ def status_table(status: Status) -> Table:
         scores = [f"{at_best[k]:.4f}" if at_best else "" for k in ("accuracy", "f1", "loss")]
         mark = "*" if trial["number"] == best else ""
         params = "\n".join(
-            f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}"
-            for k, v in trial["params"].items()
+            f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in trial["params"].items()
         )
         note = f"\n{trial['error']}" if trial["error"] else ""
         table.add_row(
@@ -125,4 +120,3 @@ def status_table(status: Status) -> Table:
             params + note,
         )
     return table
-

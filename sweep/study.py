@@ -40,6 +40,7 @@ def _get_class(target: str, base: type, group: str) -> type:
         raise InputError(f"{group}._target_={target!r} cannot be imported: {error}.") from None
     if not issubclass(found, base):
         raise InputError(f"{group}._target_={target!r} is no {base.__name__} of Optuna.")
+    assert isinstance(found, type)
     return found
 
 
@@ -94,9 +95,7 @@ class SeededSampler(BaseSampler):
         self._inner = self._make(trial.number)
         self._inner.before_trial(study, trial)
 
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._inner.infer_relative_search_space(study, trial)
 
     def sample_relative(
@@ -153,7 +152,7 @@ def create_study(config: SweepConfig, paths: StudyPaths) -> Study:
     return optuna.create_study(
         storage=open_storage(config, paths),
         study_name=config.study.name,
-        direction=config.objective.direction,
+        direction=config.objective.direction,  # type: ignore[arg-type]
     )
 
 
@@ -164,9 +163,7 @@ def load_study(config: SweepConfig, paths: StudyPaths) -> Study:
         SweepError: the storage holds no such study.
     """
     try:
-        return optuna.load_study(
-            study_name=config.study.name, storage=open_storage(config, paths)
-        )
+        return optuna.load_study(study_name=config.study.name, storage=open_storage(config, paths))
     except Exception as error:
         raise SweepError(
             f"The study {config.study.name!r} cannot be read from {paths.root}: {error}."
@@ -208,9 +205,7 @@ class TrialRecord:
     def begin(self, world_size: int, devices: list[str]) -> None:
         """Record this attempt."""
         attempts = [*self._trial.user_attrs.get("attempts", [])]
-        attempts.append(
-            {"started": time.time(), "world_size": world_size, "devices": devices}
-        )
+        attempts.append({"started": time.time(), "world_size": world_size, "devices": devices})
         self._trial.set_user_attr("attempts", attempts)
 
     def epoch(self, epoch: int, value: float, metrics: dict[str, float]) -> bool:
@@ -218,9 +213,7 @@ class TrialRecord:
 
         An epoch that was reported before a crash and is trained again keeps its first report.
         """
-        better = self.best is None or (
-            value > self.best.value if self._maximize else value < self.best.value
-        )
+        better = self.best is None or (value > self.best.value if self._maximize else value < self.best.value)
         self._trial.set_user_attr(f"epoch:{epoch}", metrics)
         if better:
             self.best = Best(epoch, value)
@@ -267,6 +260,4 @@ def attempts_of(study: Study, number: int) -> int:
 def trial_state(storage: RDBStorage, study_name: str, number: int) -> str:
     """Optuna's name of a trial's state."""
     study_id = storage.get_study_id_from_name(study_name)
-    return storage.get_trial(
-        storage.get_trial_id_from_study_id_trial_number(study_id, number)
-    ).state.name
+    return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study_id, number)).state.name

@@ -119,6 +119,10 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         self.args = base_args
         self.model_init: Any = build
         self.model = self.model_wrapped = None
+        self.objective: float | None = None
+        self.hp_search_backend: Any = None
+        self.hp_space: Any = None
+        self.compute_objective: Any = None
         self._build, self._direction, self._link = build, direction, link
         self._record: TrialRecord | None = None
         self._verdict: type[BaseException] | None = None
@@ -140,9 +144,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         self.number = trial.number
         self._parts = parts = self._build(params, trial.number)
         search = (self.hp_search_backend, self.hp_space, self.compute_objective)
-        super().__init__(
-            **parts.trainer_arguments, callbacks=[_StepReporter(trial.number, self._link)]
-        )
+        super().__init__(**parts.trainer_arguments, callbacks=[_StepReporter(trial.number, self._link)])
         self.hp_search_backend, self.hp_space, self.compute_objective = search
         self.objective = None
         latest = checkpoint.latest_checkpoint(parts.paths) if self.args.process_index == 0 else None
@@ -179,9 +181,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.args.train_sampling_strategy == "group_by_length":
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-            return LengthGroupedEpochSampler(
-                self._parts.train_lengths, self._parts.global_batch_size, seed
-            )
+            return LengthGroupedEpochSampler(self._parts.train_lengths, self._parts.global_batch_size, seed)
         return super()._get_train_sampler(train_dataset)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
@@ -206,7 +206,9 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
                 )
         verdict: type[BaseException] | None = None
         if self._record is not None:
-            if self._record.epoch(epoch, value, scores):
+            unpromising = self._record.epoch(epoch, value, scores)
+            # After the last epoch there is nothing to save: the trial is complete.
+            if unpromising and epoch < self.args.num_train_epochs:
                 verdict = TrialPruned
             elif self._link.pause_requested():
                 verdict = Paused
@@ -228,9 +230,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         self._barrier()
         if self.args.process_index == 0:
             epoch = round(self.state.epoch)
-            checkpoint.commit(
-                paths, trial.number, epoch, step, self.args.world_size, self._last_scores
-            )
+            checkpoint.commit(paths, trial.number, epoch, step, self.args.world_size, self._last_scores)
             if self._parts.keep_best and self._record is not None and self._record.best is not None:
                 checkpoint.retain(paths, [epoch, self._record.best.epoch])
         self._barrier()

@@ -41,4 +41,3 @@ class Launcher(Protocol):
 
     def start(self, study_dir: Path, attempt: str, devices: tuple[Device, ...]) -> Group:
         """Start one rank per device."""
-

@@ -5,10 +5,10 @@ import evaluate
 from sklearn.metrics import accuracy_score
 
 
-class Accuracy(evaluate.Metric):
+class Accuracy(evaluate.Metric):  # type: ignore[misc]
     """Share of predictions equal to their references; both are lists of class numbers."""
 
-    def _info(self):
+    def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description="Share of predictions that equal their reference.",
             citation="",
@@ -18,5 +18,5 @@ class Accuracy(evaluate.Metric):
             ),
         )
 
-    def _compute(self, predictions, references):
+    def _compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:
         return {"accuracy": float(accuracy_score(references, predictions))}

