@@ -68,7 +68,7 @@ def prepare_study(cfg: DictConfig, paths: StudyPaths) -> DataCard:
     """
     datasets.disable_progress_bars()
     config, space = typed(cfg), parse_space(cfg)
-    parts, names, first = split_task(config)
+    parts, names = split_task(config)
     average = config.objective.average(len(names))
     seen: set[str] = set()
     for params in [{}, *space.corners()]:
@@ -79,14 +79,14 @@ def prepare_study(cfg: DictConfig, paths: StudyPaths) -> DataCard:
     save_split(parts, names, paths)
     tokenised(config.task, config.model, paths)
     train = parts["train"]
-    text = str(train["text"].iloc[0])
+    text, found = str(train["text"].iloc[0]), train["found"].iloc[0]
     tokenizer = load_tokenizer(config.model)
     ids = tokenizer(text, truncation=True, max_length=config.task.max_length)["input_ids"]
     card = DataCard(
         rows={name: len(rows) for name, rows in parts.items()},
         label_names=names,
         first_text=text,
-        first_label=first,
+        first_label=found.item() if hasattr(found, "item") else found,
         first_number=int(train["label"].iloc[0]),
         tokens=tokenizer.convert_ids_to_tokens(ids)[:_SHOWN_TOKENS],
         data_hash=data_hash(parts, names),

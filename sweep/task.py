@@ -24,12 +24,12 @@ Frames = dict[str, pd.DataFrame]
 _MAX_EXAMPLES = 5
 
 
-def split_task(config: SweepConfig) -> tuple[Frames, list[str], Any]:
+def split_task(config: SweepConfig) -> tuple[Frames, list[str]]:
     """Read and split the task's data.
 
     Returns:
-        The parts train, validation and test with the columns text (str) and label (int, 0…k-1);
-        the k label names; and the first raw label as it was found.
+        The parts train, validation and test with the columns text (str), label (int, 0…k-1) and
+        found (the label as it was read); and the k label names.
 
     Raises:
         InputError: for anything that no classifier could be trained on.
@@ -38,7 +38,7 @@ def split_task(config: SweepConfig) -> tuple[Frames, list[str], Any]:
     parts = read_parts(task)
     for name, rows in parts.items():
         _check_rows(rows, name, task)
-    first = parts["train"]["label"].iloc[0]
+        parts[name] = rows.assign(found=rows["label"])
     names = map_labels(parts, task)
     _check_counts(parts, names, task)
     seed = config.study.seed
@@ -57,12 +57,8 @@ def split_task(config: SweepConfig) -> tuple[Frames, list[str], Any]:
         parts["train"], _ = train_test_split(
             rows, train_size=task.limit, stratify=rows["label"], random_state=seed
         )
-    columns = ["text", "label"]
-    return (
-        {name: parts[name][columns].reset_index(drop=True) for name in _PARTS},
-        names,
-        first.item() if hasattr(first, "item") else first,
-    )
+    columns = ["text", "label", "found"]
+    return {name: parts[name][columns].reset_index(drop=True) for name in _PARTS}, names
 
 
 _PARTS = ("train", "validation", "test")
@@ -129,7 +125,9 @@ def save_split(parts: Frames, names: list[str], paths: StudyPaths) -> None:
     )
     whole = datasets.DatasetDict(
         {
-            name: datasets.Dataset.from_pandas(rows, features=features, preserve_index=False)
+            name: datasets.Dataset.from_pandas(
+                rows[["text", "label"]], features=features, preserve_index=False
+            )
             for name, rows in parts.items()
         }
     )
