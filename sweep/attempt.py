@@ -23,6 +23,7 @@ from transformers import DataCollatorWithPadding, TrainingArguments
 
 from sweep.arguments import training_arguments
 from sweep.config import SweepConfig, typed
+from sweep.errors import SweepError
 from sweep.events import PAUSE, AttemptFailed, Event, TrialEnded, TrialPaused
 from sweep.metrics import compute_metrics
 from sweep.model import load_model, load_tokenizer
@@ -31,7 +32,7 @@ from sweep.ranks import RankSpec, redirect_output
 from sweep.space import SearchSpace, parse_space
 from sweep.study import search_arguments, trial_state
 from sweep.task import load_split, tokenised
-from sweep.trainer import Link, Paused, SweepTrainer, TrialParts
+from sweep.trainer import Aborted, Link, Paused, SweepTrainer, TrialParts
 
 EXIT_FAILED = 1
 EXIT_DRIVER_GONE = 3
@@ -79,7 +80,8 @@ def run_rank(spec: RankSpec, line: Connection) -> None:
     except BaseException as error:
         traceback.print_exc()
         number = trainer.number if trainer is not None else None
-        reason = f"{type(error).__name__}: {error}".strip()
+        cause = error.__cause__ if isinstance(error, Aborted) else error
+        reason = str(cause) if isinstance(cause, SweepError) else f"{type(cause).__name__}: {cause}"
         rank.send(AttemptFailed(spec.rank, number, reason, str(rank.log)))
         sys.stdout.flush()
         sys.stderr.flush()

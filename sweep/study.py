@@ -85,9 +85,11 @@ class SeededSampler(BaseSampler):
     def _make(self, number: int) -> BaseSampler:
         settings = self._config.sampler
         extra: dict[str, Any] = {}
-        if issubclass(_get_class(str(settings.get("_target_")), BaseSampler, "sampler"), GridSampler):
-            extra["search_space"] = self._space.grid()
         seed = zlib.crc32(f"{self._config.study.seed}:{number}".encode())
+        if issubclass(_get_class(str(settings.get("_target_")), BaseSampler, "sampler"), GridSampler):
+            # Its seed orders the points, whose numbers it stores: one order for the whole study.
+            extra["search_space"] = self._space.grid()
+            seed = self._config.study.seed
         sampler: BaseSampler = _build(settings, BaseSampler, "sampler", seed=seed, **extra)
         return sampler
 

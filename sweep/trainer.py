@@ -35,6 +35,13 @@ class Paused(BaseException):
     """Ends an attempt after a committed epoch; no Exception, so Optuna leaves the trial RUNNING."""
 
 
+class Aborted(BaseException):
+    """Carries an exception (its cause) past Optuna, which would end the trial as FAIL at once.
+
+    Whether a trial failed or is tried again, and what its record says, the driver decides.
+    """
+
+
 @dataclass(frozen=True)
 class TrialParts:
     """What one trial is made of, built from its own config only.
@@ -140,6 +147,14 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
 
         Called by upstream's search: on rank 0 with Optuna's Trial, elsewhere with a FixedTrial.
         """
+        try:
+            return self._train(trial, ignore_keys_for_eval)
+        except TrialPruned:
+            raise
+        except Exception as error:
+            raise Aborted(str(error)) from error
+
+    def _train(self, trial: Any, ignore_keys_for_eval: list[str] | None) -> Any:
         params = self.hp_space(trial)
         self.number = trial.number
         self._parts = parts = self._build(params, trial.number)

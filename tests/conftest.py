@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, settings
+from rich.console import Console
+
+from sweep.errors import SweepError
 
 # Before anything imports torch: two ranks share two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -106,5 +112,47 @@ def sweep_command(tmp_path: Path) -> Command:
             timeout=400,
             check=False,
         )
+
+    return run
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A study that was run in this process: its folder, exit status, status object and output."""
+
+    root: Path
+    code: int
+    status: dict[str, Any]
+    output: str
+
+    def trial(self, number: int) -> dict[str, Any]:
+        found: dict[str, Any] = self.status["trials"][number]
+        return found
+
+    def losses(self, number: int) -> list[float]:
+        return [epoch["loss"] for epoch in self.trial(number)["epochs"]]
+
+
+RunStudy = Callable[..., Finished]
+
+
+@pytest.fixture
+def run_study(tiny_overrides: list[str], tmp_path: Path) -> RunStudy:
+    """Launch a tiny study through the real driver, fork server and ranks; later overrides win."""
+    from sweep.commands import launch, read_status
+    from sweep.compose import compose
+
+    def run(*overrides: str, name: str = "tiny") -> Finished:
+        output = io.StringIO()
+        cfg = compose([*tiny_overrides, f"study.name={name}", *overrides])
+        root = tmp_path / "out" / name
+        try:
+            code = launch(cfg, Console(file=output, width=200))
+        except SweepError as error:
+            if not root.exists():
+                raise
+            code = error.exit_status
+            output.write(str(error))
+        return Finished(root, code, read_status(root), output.getvalue())
 
     return run
