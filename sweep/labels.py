@@ -13,18 +13,18 @@ from sweep.errors import InputError, did_you_mean
 _MANY = 50
 
 
-def map_labels(parts: dict[str, pd.DataFrame], task: TaskConfig) -> list[str]:
+def map_labels(parts: dict[str, pd.DataFrame], task: TaskConfig, known: list[str] | None) -> list[str]:
     """Replace the column label of every part by class numbers, in place.
 
-    Strings are numbered in sorted order, integers in ascending order; `task.label_names` sets the
-    order of strings and the names of the integers 0…k-1.
+    Strings are numbered in sorted order, integers in ascending order; `known` (of the config or
+    the source) sets the order of strings and the names of the integers 0…k-1.
 
     Returns:
         The label names; name i belongs to class i.
 
     Raises:
         InputError: one class only, labels of several kinds, fractions, or a label that the
-            training rows or `task.label_names` do not have.
+            training rows or the known names do not have.
     """
     plain = {part: _plain(rows["label"], part, task) for part, rows in parts.items()}
     found = sorted(set(plain["train"]))
@@ -38,12 +38,12 @@ def map_labels(parts: dict[str, pd.DataFrame], task: TaskConfig) -> list[str]:
             f"task.label_column={task.label_column!r} has {len(found)} different labels in "
             f"{len(plain['train'])} rows: name the column that holds the classes."
         )
-    classes, names = _classes(found, task)
+    classes, names = _classes(found, known)
     numbers = {value: number for number, value in enumerate(classes)}
     for part, values in plain.items():
         unknown = sorted({v for v in values if v not in numbers}, key=str)
         if unknown:
-            where = "task.label_names does not" if task.label_names else "the training rows do not"
+            where = "task.label_names does not" if known else "the training rows do not"
             raise InputError(
                 f"The label {unknown[0]!r} of the {part} rows does not map: {where} have it (they "
                 f"have {', '.join(map(repr, classes[:10]))}).{did_you_mean(str(unknown[0]), names)} "
@@ -53,8 +53,7 @@ def map_labels(parts: dict[str, pd.DataFrame], task: TaskConfig) -> list[str]:
     return names
 
 
-def _classes(found: list[Any], task: TaskConfig) -> tuple[list[Any], list[str]]:
-    names = task.label_names
+def _classes(found: list[Any], names: list[str] | None) -> tuple[list[Any], list[str]]:
     if isinstance(found[0], str):
         return (names, names) if names else (found, [str(v) for v in found])
     if names is None:

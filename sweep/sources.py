@@ -22,19 +22,22 @@ _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
 }
 
 
-def read_parts(task: TaskConfig) -> dict[str, pd.DataFrame]:
+def read_parts(task: TaskConfig) -> tuple[dict[str, pd.DataFrame], list[str] | None]:
     """The parts the source comes in: train always, validation and test where it has them.
 
-    Columns: text, label (raw, as found) and, for the reviews, group.
+    Returns:
+        Part -> rows with the columns text, label (raw, as found) and, for the reviews, group; and
+        the label names in order where the config or the source knows them.
 
     Raises:
         InputError: a file, column or split that is missing or cannot be read.
     """
     if task.kind == "reviews":
-        return {"train": load_reviews()}
+        return {"train": load_reviews()}, task.label_names
     if task.kind == "files":
         given = {"train": task.path, "validation": task.validation_path, "test": task.test_path}
-        return {part: read_file(path, task) for part, path in given.items() if path is not None}
+        found = {part: read_file(path, task) for part, path in given.items() if path is not None}
+        return found, task.label_names
     return _read_hub(task)
 
 
@@ -62,7 +65,7 @@ def _columns(rows: pd.DataFrame, source: str, task: TaskConfig) -> pd.DataFrame:
     return pd.DataFrame({"text": rows[task.text_column], "label": rows[task.label_column]})
 
 
-def _read_hub(task: TaskConfig) -> dict[str, pd.DataFrame]:
+def _read_hub(task: TaskConfig) -> tuple[dict[str, pd.DataFrame], list[str] | None]:
     assert task.path is not None
     try:
         whole = datasets.load_dataset(task.path, task.subset)
@@ -74,6 +77,7 @@ def _read_hub(task: TaskConfig) -> dict[str, pd.DataFrame]:
         ) from None
     splits = {"train": "train", "validation": task.validation_path, "test": task.test_path}
     parts = {}
+    names = task.label_names
     for part, wanted in splits.items():
         name = wanted or part
         if name in whole:
@@ -82,6 +86,8 @@ def _read_hub(task: TaskConfig) -> dict[str, pd.DataFrame]:
             feature = split.features[task.label_column]
             if isinstance(feature, datasets.ClassLabel) and (rows["label"] >= 0).all():
                 rows["label"] = [feature.names[int(label)] for label in rows["label"]]
+                occurring = set(rows["label"])
+                names = names or [name for name in feature.names if name in occurring]
             if not (part != "train" and wanted is None and rows["label"].isna().all()):
                 parts[part] = rows
         elif wanted or part == "train":
@@ -89,4 +95,4 @@ def _read_hub(task: TaskConfig) -> dict[str, pd.DataFrame]:
                 f"{task.path} has no split {name!r}; it has {', '.join(whole)}. "
                 f"{'Name a data set with a train split.' if part == 'train' else f'Set task.{part}_path=…'}"
             )
-    return parts
+    return parts, names

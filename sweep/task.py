@@ -35,11 +35,11 @@ def split_task(config: SweepConfig) -> tuple[Frames, list[str]]:
         InputError: for anything that no classifier could be trained on.
     """
     task = config.task
-    parts = read_parts(task)
+    parts, known = read_parts(task)
     for name, rows in parts.items():
         _check_rows(rows, name, task)
         parts[name] = rows.assign(found=rows["label"])
-    names = map_labels(parts, task)
+    names = map_labels(parts, task, known)
     _check_counts(parts, names, task)
     seed = config.study.seed
     if "test" not in parts:

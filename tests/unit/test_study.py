@@ -1,0 +1,108 @@
+"""Samplers continue where they were; budget and queue count as promised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from sweep.compose import compose
+from sweep.config import SweepConfig, typed
+from sweep.errors import InputError
+from sweep.paths import StudyPaths
+from sweep.space import SearchSpace, parse_space
+from sweep.study import (
+    build_pruner,
+    build_sampler,
+    count_unfinished_budget,
+    create_study,
+    fail_trial,
+    grid_size,
+    load_study,
+    requeue,
+)
+
+_SPACE = ["trainer.learning_rate=range(1,5)", "trainer.weight_decay=choice(0,0.01,0.1)", "space=none"]
+
+
+def _config(*overrides: str) -> tuple[SweepConfig, SearchSpace]:
+    cfg = compose([*_SPACE, "sampler=random", *overrides])
+    return typed(cfg), parse_space(cfg)
+
+
+def _value(params: dict[str, Any]) -> float:
+    return float(params["trainer.learning_rate"] - 10 * params["trainer.weight_decay"])
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+def test_a_study_in_pieces_samples_like_one_in_one_piece(tmp_path: Path, sampler: str) -> None:
+    """A seeded sampler of Optuna, rebuilt in every process, would repeat its first draws."""
+    config, space = _config(f"sampler={sampler}", *(["sampler.n_startup_trials=3"][: sampler == "tpe"]))
+
+    def run(folder: str, pieces: list[int]) -> list[dict[str, Any]]:
+        paths = StudyPaths(tmp_path / folder)
+        paths.root.mkdir()
+        create_study(config, paths)
+        for n_trials in pieces:  # each piece is what one process would do
+            study = load_study(config, paths)
+            study.sampler = build_sampler(config, space)
+            study.optimize(lambda trial: _value(space(trial)), n_trials=n_trials)
+        return [t.params for t in load_study(config, paths).trials]
+
+    whole = run("whole", [12])
+    assert run("pieces", [1, 2, 1, 4, 4]) == whole
+    assert len({tuple(p.items()) for p in whole}) > (11 if sampler == "grid" else 3)
+
+
+def test_requeued_trials_keep_number_parameters_and_reports(tmp_path: Path) -> None:
+    config, space = _config()
+    paths = StudyPaths(tmp_path / "a ? study # with % signs")
+    paths.root.mkdir()
+    create_study(config, paths)
+    study = load_study(config, paths)
+    running = [study.ask() for _ in range(2)]
+    params = space(running[1])
+    running[1].report(0.5, 1)
+    assert count_unfinished_budget(study, 3) == 1
+    assert requeue(study, keep={0}) == [1]
+    assert count_unfinished_budget(study, 3) == 2
+    again = load_study(config, paths).ask()
+    assert again.number == 1
+    assert space(again) == params
+    assert load_study(config, paths).trials[1].intermediate_values == {1: 0.5}
+    fail_trial(study, 0, "out of memory", "the log")
+    failed = load_study(config, paths).trials[0]
+    assert (failed.state, failed.user_attrs["error"]) == (TrialState.FAIL, "out of memory")
+    assert count_unfinished_budget(study, 3) == 1
+
+
+def test_grid_has_as_many_trials_as_points() -> None:
+    assert grid_size(*_config("sampler=grid")) == 12
+    assert grid_size(*_config()) is None
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("sampler._target_=optuna.samplers.TPE", "optuna.samplers.TPE"),
+        ("sampler._target_=os.system", "os.system"),
+        ("sampler._target_=optuna.pruners.NopPruner", "no BaseSampler"),
+        ("+sampler.startup=3", "startup"),
+    ],
+)
+def test_a_sampler_that_is_none_is_refused(override: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build_sampler(*_config(override))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["median", "hyperband", "none"])
+def test_pruners_are_built_from_their_group(name: str) -> None:
+    pruner = build_pruner(typed(compose([f"pruner={name}"])))
+    assert isinstance(pruner, optuna.pruners.BasePruner)
+    assert name.lower() in type(pruner).__name__.lower() or name == "none"
+    with pytest.raises(InputError, match="no BasePruner"):
+        build_pruner(typed(compose(["pruner._target_=optuna.samplers.TPESampler"])))
