@@ -15,7 +15,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -73,15 +73,20 @@ def _merge_space(cfg: DictConfig, plain: list[Override], swept: list[Override]) 
 
 def _explain(error: Exception, plain: list[Override], config_name: str) -> InputError:
     """Name the overrides that are at fault, all of them, each with the nearest known path."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, wanted = str(error.missing_cfg_file).rpartition("/")
+        offered = ", ".join(error.options)
+        near = did_you_mean(wanted, error.options)
+        return InputError(f"The group {group} has no option '{wanted}'; it has {offered}.{near}")
     groups = [o.input_line or "" for o in plain if _is_group(o.key_or_group)]
     try:
-        known = list(_paths(hydra_compose(config_name, overrides=groups)))
+        known = [*_paths(hydra_compose(config_name, overrides=groups)), *_groups()]
     except (HydraException, OmegaConfBaseException):
-        known = []
+        known = _groups()
     problems = []
     for override in plain:
         path = override.key_or_group
-        if not known or _is_group(path) or override.is_add() or override.is_force_add():
+        if _is_group(path) or override.is_add() or override.is_force_add():
             continue
         inside = any(name.startswith(f"{path}.") for name in known)
         if path not in known and not inside and not path.startswith("hydra"):
@@ -89,11 +94,11 @@ def _explain(error: Exception, plain: list[Override], config_name: str) -> Input
                 f"The override '{override.input_line}' names no setting."
                 f"{did_you_mean(path, known)} To add a new one, write +{override.input_line}."
             )
-    if problems:
-        return input_error(problems)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    options = [line for line in lines[2:] if not line.startswith("Config search path")]
-    return InputError(" ".join(lines[:2]) + (f" {', '.join(options)}" if options else ""))
+    return input_error(problems or [" ".join(str(error).split())])
+
+
+def _groups() -> list[str]:
+    return [folder.name for folder in conf_dir().iterdir() if folder.is_dir()]
 
 
 def _is_group(key: str) -> bool:

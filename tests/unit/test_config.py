@@ -84,5 +84,5 @@ def test_own_config_folder_adds_presets(tmp_path: Path) -> None:
         "# @package _global_\nstudy:\n  name: mine\n  n_trials: 7\n"
     )
     assert typed(compose(["experiment=mine"], tmp_path)).study.n_trials == 7
-    with pytest.raises(InputError, match="experiment/mine"):
+    with pytest.raises(InputError, match="no option 'mine'"):
         compose(["experiment=mine"])
