@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from datetime import timedelta
 from multiprocessing.connection import Connection
@@ -78,11 +79,12 @@ def run_rank(spec: RankSpec, line: Connection) -> None:
         trainer = _trainer(rank, config, cfg)
         _search(rank, trainer, config, parse_space(cfg))
     except BaseException as error:
+        at = time.monotonic()
         traceback.print_exc()
         number = trainer.number if trainer is not None else None
         cause = error.__cause__ if isinstance(error, Aborted) else error
         reason = str(cause) if isinstance(cause, SweepError) else f"{type(cause).__name__}: {cause}"
-        rank.send(AttemptFailed(spec.rank, number, reason, str(rank.log)))
+        rank.send(AttemptFailed(spec.rank, number, reason, str(rank.log), at))
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(EXIT_FAILED)  # a peer may hang in a collective: no orderly shutdown

@@ -25,7 +25,7 @@ from sweep.monitor import Monitor, show_params
 from sweep.paths import StudyPaths
 from sweep.space import SearchSpace, parse_override, parse_space
 from sweep.status import Status, study_status
-from sweep.study import create_study, grid_size, load_study, requeue
+from sweep.study import build_pruner, build_sampler, create_study, grid_size, load_study, requeue
 
 _RESUMABLE = ("study.n_trials", "launcher.", "checkpoints.")
 
@@ -37,7 +37,7 @@ def launch(cfg: DictConfig, console: Console) -> int:
         InputError: wrong input, or a study of that name exists; nothing is left behind then.
         SweepError: a fault at run time.
     """
-    config, space = typed(cfg), parse_space(cfg)
+    config, space = _checked(cfg)
     paths = StudyPaths(Path(config.study.output_dir).expanduser() / config.study.name)
     if paths.root.exists() and any(paths.root.iterdir()):
         raise InputError(
@@ -67,7 +67,7 @@ def resume(root: Path, overrides: list[str], console: Console) -> int:
     paths, cfg = open_study(root)
     for text in overrides:
         _override(cfg, text)
-    config, space = typed(cfg), parse_space(cfg)
+    config, space = _checked(cfg)
     with _locked(paths):
         OmegaConf.save(cfg, paths.config)
         study = load_study(config, paths)
@@ -122,6 +122,14 @@ def effective_trials(config: SweepConfig, space: SearchSpace) -> int:
     """The total budget: `study.n_trials`, or fewer if a grid has fewer points."""
     size = grid_size(config, space)
     return config.study.n_trials if size is None else min(config.study.n_trials, size)
+
+
+def _checked(cfg: DictConfig) -> tuple[SweepConfig, SearchSpace]:
+    """All that can be checked without importing torch, so that most mistakes show at once."""
+    config, space = typed(cfg), parse_space(cfg)
+    build_pruner(config)
+    build_sampler(config, space)
+    return config, space
 
 
 def _override(cfg: DictConfig, text: str) -> None:

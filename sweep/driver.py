@@ -33,6 +33,11 @@ class _Active:
     paused: bool = False
     failures: list[AttemptFailed] = field(default_factory=list)
     died_at: float | None = None
+    codes: list[int | None] = field(default_factory=list)  # as they were before we killed any
+
+    def death(self) -> bool:
+        """Whether a rank was killed from outside; what the others then say is only its echo."""
+        return any(code is not None and code < 0 for code in self.codes)
 
 
 class Driver:
@@ -102,6 +107,8 @@ class Driver:
         for event in active.group.events():
             self._on_event(active, event)
         codes = active.group.exit_codes()
+        if active.died_at is None or time.monotonic() - active.died_at <= _LAST_WORDS:
+            active.codes = codes
         if any(code not in (None, 0) for code in codes) and None in codes:
             # One rank is gone and the others wait for it in a collective: end the whole group.
             active.died_at = active.died_at or time.monotonic()
@@ -126,35 +133,34 @@ class Driver:
 
     def _finish(self, active: _Active) -> None:
         """All ranks of an attempt are gone: settle its trial, give its devices back."""
-        codes = active.group.exit_codes()
         active.group.close()
         self._active.remove(active)
         self._pool.give_back(active.group.devices)
         if active.ended:
             return
         if active.number is None:
-            self._settle_unknown(active, codes)
+            self._settle_unknown(active)
         elif active.paused or self._signals:
             requeue(self._study, only=active.number)
-        elif active.failures:
-            first = active.failures[0]
+        elif active.failures and not active.death():
+            first = min(active.failures, key=lambda failure: failure.at)
             fail_trial(self._study, active.number, first.error, first.log)
             self._monitor.failed(active.number, first.error, first.log)
         else:
-            self._retry(active.number, codes)
+            self._retry(active.number, active.codes)
 
-    def _settle_unknown(self, active: _Active, codes: list[Any]) -> None:
+    def _settle_unknown(self, active: _Active) -> None:
         """The attempt ended before rank 0 told its trial's number."""
         if self._signals:
             return
-        if active.failures:
-            first = active.failures[0]
+        if active.failures and not active.death():
+            first = min(active.failures, key=lambda failure: failure.at)
             raise SweepError(f"No trial could be started: {first.error}. Its log: {first.log}")
         self._early_deaths += 1
         if self._early_deaths >= self._config.launcher.max_attempts:
             raise SweepError(
                 f"{self._early_deaths} attempts were killed before their trial began (exit codes "
-                f"{codes}); look for out-of-memory messages in the system's log, then type "
+                f"{active.codes}); look for out-of-memory messages in the system's log, then type "
                 f"sweep resume {self._paths.root}"
             )
         self._orphans = True

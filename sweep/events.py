@@ -45,12 +45,17 @@ class TrialPaused:
 
 @dataclass(frozen=True)
 class AttemptFailed:
-    """An exception on one rank; `number` is None before the trial was known."""
+    """An exception on one rank.
+
+    `number` is None before the trial was known. `at` (seconds, one clock per machine) tells the
+    first of several: the others are often only its echo, a connection that was closed.
+    """
 
     rank: int
     number: int | None
     error: str
     log: str
+    at: float
 
 
 Event = TrialStarted | StepDone | EpochDone | TrialEnded | TrialPaused | AttemptFailed

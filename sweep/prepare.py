@@ -17,7 +17,6 @@ from sweep.errors import InputError, input_error
 from sweep.model import check_model, load_tokenizer
 from sweep.paths import StudyPaths
 from sweep.space import SearchSpace, parse_space
-from sweep.study import build_pruner, build_sampler
 from sweep.task import data_hash, save_split, split_task, tokenised
 
 _SHOWN_TOKENS = 12
@@ -37,8 +36,6 @@ def check_study(cfg: DictConfig) -> list[Device]:
     problems: list[str] = []
     devices = choose_devices(inspect_machine(), config.launcher)
     use_cpu = devices[0].kind == "cpu"
-    build_pruner(config)
-    build_sampler(config, space)
     for params in [{}, *space.corners()]:
         try:
             _check_trial(space, cfg, params, use_cpu)
