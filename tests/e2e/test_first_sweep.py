@@ -143,7 +143,7 @@ def test_own_csv_with_three_words_as_labels_on_two_ranks(
         "task.path=own.csv",
         "task.text_column=review",
         "task.label_column=mood",
-        "study.name=it's 3 classes",
+        'study.name="it\'s 3 classes"',
         "study.n_trials=1",
         "launcher.devices=2",
         "launcher.devices_per_trial=2",
