@@ -21,10 +21,10 @@ from sweep.devices import Device, DevicePool, planned_ranks
 from sweep.driver import Driver
 from sweep.errors import InputError, SweepError, did_you_mean
 from sweep.launchers.local import LocalLauncher
-from sweep.monitor import Monitor, show_params
+from sweep.monitor import Monitor
 from sweep.paths import StudyPaths
 from sweep.space import SearchSpace, parse_override, parse_space
-from sweep.status import Status, study_status
+from sweep.status import Status, show_params, study_status
 from sweep.study import build_pruner, build_sampler, create_study, grid_size, load_study, requeue
 
 _RESUMABLE = ("study.n_trials", "launcher.", "checkpoints.")

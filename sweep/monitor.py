@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,14 +17,7 @@ from sweep.events import (
     TrialPaused,
     TrialStarted,
 )
-
-
-def show_params(params: dict[str, Any]) -> str:
-    """`trainer.learning_rate=0.0003 …`, floats shortened for reading."""
-    return " ".join(
-        f"{path}={value:.3g}" if isinstance(value, float) else f"{path}={value}"
-        for path, value in params.items()
-    )
+from sweep.status import show_params
 
 
 class Monitor:

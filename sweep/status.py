@@ -6,6 +6,8 @@ from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from sweep.checkpoint import checkpoint_of_epoch
@@ -98,25 +100,36 @@ def _checkpoint(trial: dict[str, Any], paths: StudyPaths) -> str | None:
 
 
 def status_table(status: Status) -> Table:
-    """The trials, best first among the finished, then by number."""
-    table = Table(title=f"{status['study']}: {status['metric']} ({status['direction']})")
-    for column in ("trial", "state", "epochs", "accuracy", "F1", "loss", "time", "parameters"):
-        table.add_column(column, justify="left" if column in ("state", "parameters") else "right")
+    """The trials by number, the best marked; scores are those of a trial's best epoch."""
+    table = Table(
+        title=f"{status['study']}: {status['metric']} ({status['direction']})",
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+        pad_edge=False,
+    )
+    for column in ("trial", "state", "epochs", "accuracy", "F1", "loss", "time"):
+        table.add_column(column, justify="left" if column == "state" else "right", no_wrap=True)
+    table.add_column("parameters", overflow="fold")
     best = status["best"]["number"] if status["best"] else None
     for trial in status["trials"]:
         at_best = next((e for e in trial["epochs"] if e["epoch"] == trial["best_epoch"]), None)
         scores = [f"{at_best[k]:.4f}" if at_best else "" for k in ("accuracy", "f1", "loss")]
-        mark = "*" if trial["number"] == best else ""
-        params = "\n".join(
-            f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in trial["params"].items()
-        )
         note = f"\n{trial['error']}" if trial["error"] else ""
         table.add_row(
-            f"{mark}{trial['number']}",
+            f"{'*' if trial['number'] == best else ''}{trial['number']}",
             trial["state"],
             str(len(trial["epochs"])),
             *scores,
             f"{trial['seconds']:.0f} s",
-            params + note,
+            escape(show_params(trial["params"], "\n") + note),
         )
     return table
+
+
+def show_params(params: dict[str, Any], separator: str = " ") -> str:
+    """`learning_rate=0.000294 …`: the last part of each path if it is unique, floats shortened."""
+    leaves = [path.rsplit(".", 1)[-1] for path in params]
+    return separator.join(
+        f"{leaf if leaves.count(leaf) == 1 else path}={f'{value:.3g}' if isinstance(value, float) else value}"
+        for (path, value), leaf in zip(params.items(), leaves, strict=True)
+    )
