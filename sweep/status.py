@@ -6,7 +6,6 @@ from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -101,12 +100,8 @@ def _checkpoint(trial: dict[str, Any], paths: StudyPaths) -> str | None:
 
 def status_table(status: Status) -> Table:
     """The trials by number, the best marked; scores are those of a trial's best epoch."""
-    table = Table(
-        title=f"{status['study']}: {status['metric']} ({status['direction']})",
-        box=SIMPLE_HEAD,
-        padding=(0, 1),
-        pad_edge=False,
-    )
+    title = f"{status['study']}: {status['metric']} ({status['direction']})"
+    table = Table(title=title, box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for column in ("trial", "state", "epochs", "accuracy", "F1", "loss", "time"):
         table.add_column(column, justify="left" if column == "state" else "right", no_wrap=True)
     table.add_column("parameters", overflow="fold")
