@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,19 +12,21 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from optuna.study import Study
 from rich.console import Console
-from rich.markup import escape
 
 from sweep.card import DataCard, read_card
 from sweep.config import SweepConfig, typed
 from sweep.devices import Device, DevicePool, planned_ranks
 from sweep.driver import Driver
 from sweep.errors import InputError, SweepError, did_you_mean
+from sweep.grammar import parse_override
 from sweep.launchers.local import LocalLauncher
 from sweep.monitor import Monitor
 from sweep.paths import StudyPaths
-from sweep.space import SearchSpace, parse_override, parse_space
-from sweep.status import Status, show_params, study_status
-from sweep.study import build_pruner, build_sampler, create_study, grid_size, load_study, requeue
+from sweep.sampler import build_pruner, build_sampler, grid_size
+from sweep.space import SearchSpace, parse_space
+from sweep.status import Status, study_status
+from sweep.study import create_study, load_study, requeue
+from sweep.summary import introduce, quoted, summarise
 
 _RESUMABLE = ("study.n_trials", "launcher.", "checkpoints.")
 
@@ -41,7 +42,7 @@ def launch(cfg: DictConfig, console: Console) -> int:
     paths = StudyPaths(Path(config.study.output_dir).expanduser() / config.study.name)
     if paths.root.exists() and any(paths.root.iterdir()):
         raise InputError(
-            f"{paths.root} exists already. Continue it with: sweep resume {_quoted(paths.root)}\n"
+            f"{paths.root} exists already. Continue it with: sweep resume {quoted(paths.root)}\n"
             f"or start another one with: study.name={config.study.name}-2"
         )
     launcher = LocalLauncher(planned_ranks(config.launcher))
@@ -77,11 +78,11 @@ def resume(root: Path, overrides: list[str], console: Console) -> int:
         if not status["remaining"]:
             console.print(
                 f"{paths.root} is finished: {total} of {total} trials. "
-                f"More: sweep resume {_quoted(paths.root)} study.n_trials={2 * total}",
+                f"More: sweep resume {quoted(paths.root)} study.n_trials={2 * total}",
                 highlight=False,
                 soft_wrap=True,
             )
-            _summary(status, read_card(paths), paths, console)
+            summarise(status, read_card(paths), paths, console)
             return 0
         for number in interrupted:
             console.print(f"trial {number} was interrupted and continues", highlight=False)
@@ -160,84 +161,17 @@ def _run(
 ) -> int:
     total = effective_trials(config, space)
     pool = DevicePool(devices, config.launcher.devices_per_trial)
-    _introduce(config, space, paths, pool, card, total, console)
+    introduce(config, space, paths, pool, card, total, console)
     driver = Driver(config, paths, study, launcher, pool, total, Monitor(console))
     code = driver.run()
     status = study_status(study, config, paths, space, total)
-    _summary(status, card, paths, console)
+    summarise(status, card, paths, console)
     if code == 0 and status["best"] is None:
         raise SweepError(
             f"No trial of {paths.root} was completed; the reasons are above and in "
-            f"sweep status {_quoted(paths.root)}"
+            f"sweep status {quoted(paths.root)}"
         )
     return code
-
-
-def _introduce(
-    config: SweepConfig,
-    space: SearchSpace,
-    paths: StudyPaths,
-    pool: DevicePool,
-    card: DataCard,
-    total: int,
-    console: Console,
-) -> None:
-    def say(label: str, text: str) -> None:
-        console.print(f"[bold]{label:<9}[/]{escape(text)}", highlight=False, soft_wrap=True)
-
-    say(
-        "study",
-        f"{config.study.name} in {paths.root}: {total} trials, {config.objective.direction} "
-        f"{config.objective.metric}",
-    )
-    if total < config.study.n_trials:
-        say("", f"(the grid has {total} points, fewer than study.n_trials={config.study.n_trials})")
-    say("devices", pool.plan())
-    say(
-        "data",
-        ", ".join(f"{count} {part}" for part, count in card.rows.items())
-        + " rows; labels "
-        + ", ".join(f"{name}={number}" for number, name in enumerate(card.label_names)),
-    )
-    shown = card.first_text if len(card.first_text) <= 70 else card.first_text[:69] + "…"
-    say(
-        "first row",
-        f' "{shown}" has the label {card.first_label!r} → {card.first_number} '
-        f"({card.label_names[card.first_number]})",
-    )
-    say("encoded", " ".join(card.tokens) + " …")
-    for dimension in space.dimensions:
-        say("space", f"{dimension.path} = {dimension.text}")
-
-
-def _summary(status: Status, card: DataCard, paths: StudyPaths, console: Console) -> None:
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
-
-    root = _quoted(paths.root)
-    best = status["best"]
-    say("")
-    if best is None:
-        say(f"No finished trial yet. Continue:  sweep resume {root}")
-        return
-    trial = next(t for t in status["trials"] if t["number"] == best["number"])
-    at_best = next(e for e in trial["epochs"] if e["epoch"] == trial["best_epoch"])
-    base = card.baselines
-    gain = 100 * (at_best["accuracy"] - base.tfidf_accuracy)
-    say(f"[bold]Best: trial {best['number']}[/], epoch {trial['best_epoch']}, on the validation part")
-    say(f"  this model           accuracy {at_best['accuracy']:.4f}   F1 {at_best['f1']:.4f}")
-    say(
-        f"  TF-IDF + regression  accuracy {base.tfidf_accuracy:.4f}   F1 {base.tfidf_f1:.4f}   "
-        f"({gain:+.1f} points)"
-    )
-    say(f"  majority class       accuracy {base.majority_accuracy:.4f}   F1 {base.majority_f1:.4f}")
-    say(f"  parameters           {escape(show_params(best['params'])) or 'none'}")
-    say("\nNext:")
-    if status["remaining"]:
-        say(f"  sweep resume {root}     # {status['remaining']} trials to go")
-    say(f"  sweep status {root}")
-    say(f"  sweep export {root}")
-    say(f'  sweep predict {_quoted(paths.best)} "The battery died after two days."')
 
 
 @contextlib.contextmanager
@@ -269,13 +203,9 @@ def _locked(paths: StudyPaths) -> Iterator[None]:
     except Timeout:
         raise InputError(
             f"{paths.root} is in use by another sweep: wait for it, or watch it with "
-            f"sweep status {_quoted(paths.root)}"
+            f"sweep status {quoted(paths.root)}"
         ) from None
     try:
         yield
     finally:
         lock.release()
-
-
-def _quoted(path: Path) -> str:
-    return shlex.quote(str(path))

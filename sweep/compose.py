@@ -20,8 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sweep.errors import InputError, did_you_mean, input_error
+from sweep.grammar import parse_override
 from sweep.paths import conf_dir
-from sweep.space import _paths, parse_override
+from sweep.space import config_paths
 
 CONFIG_NAME = "config"
 
@@ -80,7 +81,7 @@ def _explain(error: Exception, plain: list[Override], config_name: str) -> Input
         return InputError(f"The group {group} has no option '{wanted}'; it has {offered}.{near}")
     groups = [o.input_line or "" for o in plain if _is_group(o.key_or_group)]
     try:
-        known = [*_paths(hydra_compose(config_name, overrides=groups)), *_groups()]
+        known = [*config_paths(hydra_compose(config_name, overrides=groups)), *_groups()]
     except (HydraException, OmegaConfBaseException):
         known = _groups()
     problems = []

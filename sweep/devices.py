@@ -148,9 +148,13 @@ class DevicePool:
         """How many trials run at a time."""
         return len(self.devices) // self.per_trial
 
+    def has_room(self) -> bool:
+        """Whether another attempt could start now."""
+        return len(self.free) >= self.per_trial
+
     def lease(self) -> tuple[Device, ...] | None:
         """The devices of one attempt, or None while too few are free."""
-        if len(self.free) < self.per_trial:
+        if not self.has_room():
             return None
         leased, self.free = self.free[: self.per_trial], self.free[self.per_trial :]
         return tuple(leased)

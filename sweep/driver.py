@@ -96,6 +96,8 @@ class Driver:
                 self._look_at(active)
 
     def _start_attempts(self) -> None:
+        if not self._pool.has_room():
+            return
         asking = sum(active.number is None for active in self._active)
         budget = count_unfinished_budget(self._study, self._n_trials) - asking
         while budget > 0 and (devices := self._pool.lease()) is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from rich.console import Console
+
 from sweep.errors import InputError
 
 
@@ -15,13 +17,14 @@ def predict(folder: Path, texts: list[str], file: Path | None) -> int:
         InputError: no model in `folder`, no texts, or a file that cannot be read.
     """
     wanted = _texts(texts, file)
-    from transformers.utils import logging
+    with Console(stderr=True).status("Loading the model …"):
+        from transformers.utils import logging
 
-    from sweep.classify import Classifier
+        from sweep.classify import Classifier
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    classifier = Classifier(folder)
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        classifier = Classifier(folder)
     for text, found in zip(wanted, classifier.predict(wanted), strict=True):
         print(f"{found.label}\t{found.probability:.4f}\t{text}")
     return 0

@@ -75,14 +75,15 @@ def chosen_trial(status: Status, number: int | None, root: str) -> dict[str, Any
 
 def _trial(trial: FrozenTrial, space: SearchSpace) -> dict[str, Any]:
     attributes = trial.user_attrs
+    best = attributes.get("best", {})
     epochs = [v for k, v in attributes.items() if k.startswith("epoch:")]
     dimensions = {d.path: d for d in space.dimensions}
     return {
         "number": trial.number,
         "state": trial.state.name,
         "attempts": len(attributes.get("attempts", [])),
-        "value": attributes.get("value"),
-        "best_epoch": attributes.get("best_epoch"),
+        "value": best.get("value"),
+        "best_epoch": best.get("epoch"),
         "params": {
             path: dimensions[path].config_value(value) if path in dimensions else value
             for path, value in trial.params.items()

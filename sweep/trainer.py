@@ -16,14 +16,14 @@ from typing import Any, TypeVar
 import torch
 from optuna.exceptions import TrialPruned
 from optuna.trial import Trial
-from torch.utils.data import Sampler, SequentialSampler
+from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from sweep import checkpoint
 from sweep.config import ObjectiveConfig
 from sweep.errors import SweepError
 from sweep.events import EpochDone, Event, StepDone, TrialStarted
+from sweep.length_groups import LengthGroupedEpochSampler
 from sweep.paths import TrialPaths
 from sweep.study import TrialRecord
 
@@ -70,28 +70,6 @@ class Link:
     send: Callable[[Event], None]
     pause_requested: Callable[[], bool]
     devices: list[str]
-
-
-class LengthGroupedEpochSampler(Sampler[int]):
-    """Batches of similar length, seeded by (seed, epoch): equal on all ranks and after a resume.
-
-    Groups by the *global* batch, so that 1 and 2 ranks see the same batches in the same order.
-    """
-
-    def __init__(self, lengths: list[int], global_batch_size: int, seed: int) -> None:
-        self._lengths, self._batch, self._seed = lengths, global_batch_size, seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate's data loader at the start of each epoch."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._lengths)
-
-    def __iter__(self) -> Any:
-        generator = torch.Generator().manual_seed(self._seed + self._epoch)
-        return iter(get_length_grouped_indices(self._lengths, self._batch, generator=generator))
 
 
 class _StepReporter(TrainerCallback):  # type: ignore[misc]

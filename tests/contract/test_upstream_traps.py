@@ -219,7 +219,7 @@ def test_the_value_of_a_trial_is_its_best_epochs(tmp_path: Path, tiny_model: Pat
     inside = _InProcess(tmp_path, tiny_model, [0.6, 0.9, 0.7, 0.8, 0.4, 0.8])
     study = inside.search(lambda _: {}, 2)
     assert [t.value for t in study.trials] == [0.9, 0.8]
-    assert [t.user_attrs["best_epoch"] for t in study.trials] == [2, 1]
+    assert [t.user_attrs["best"]["epoch"] for t in study.trials] == [2, 1]
     assert [list(t.intermediate_values.values()) for t in study.trials] == [
         [0.6, 0.9, 0.7],
         [0.8, 0.4, 0.8],

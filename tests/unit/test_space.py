@@ -17,8 +17,10 @@ from optuna.distributions import (
 )
 
 from sweep.compose import compose
+from sweep.dimension import parse_dimension
 from sweep.errors import InputError
-from sweep.space import SearchSpace, parse_dimension, parse_override, parse_space, to_hydra
+from sweep.grammar import parse_override, to_hydra
+from sweep.space import SearchSpace, parse_space
 
 _KNOWN = ["trainer.learning_rate", "trainer.optim", "model.num_hidden_layers", "task.max_length"]
 

@@ -13,17 +13,9 @@ from sweep.compose import compose
 from sweep.config import SweepConfig, typed
 from sweep.errors import InputError
 from sweep.paths import StudyPaths
+from sweep.sampler import build_pruner, build_sampler, grid_size
 from sweep.space import SearchSpace, parse_space
-from sweep.study import (
-    build_pruner,
-    build_sampler,
-    count_unfinished_budget,
-    create_study,
-    fail_trial,
-    grid_size,
-    load_study,
-    requeue,
-)
+from sweep.study import count_unfinished_budget, create_study, fail_trial, load_study, requeue
 
 _SPACE = ["trainer.learning_rate=range(1,5)", "trainer.weight_decay=choice(0,0.01,0.1)", "space=none"]
 
