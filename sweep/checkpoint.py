@@ -41,6 +41,12 @@ class Checkpoint:
     manifest: Manifest
 
 
+def sweep_debris(paths: TrialPaths) -> None:
+    """Remove what killed writes left behind. Call it before a trial's attempt, on one rank."""
+    for debris in paths.root.glob(".writing-*"):
+        shutil.rmtree(debris)
+
+
 def prepare_staging(paths: TrialPaths, step: int) -> None:
     """Make room for the checkpoint of `step`; what a killed write left there is swept."""
     staging = paths.staging(step)

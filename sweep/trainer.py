@@ -140,7 +140,10 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         super().__init__(**parts.trainer_arguments, callbacks=[_StepReporter(trial.number, self._link)])
         self.hp_search_backend, self.hp_space, self.compute_objective = search
         self.objective = None
-        latest = checkpoint.latest_checkpoint(parts.paths) if self.args.process_index == 0 else None
+        latest = None
+        if self.args.process_index == 0:
+            checkpoint.sweep_debris(parts.paths)
+            latest = checkpoint.latest_checkpoint(parts.paths)
         latest = self._agree(latest)
         if isinstance(trial, Trial):
             self._record = TrialRecord(trial, self._direction)

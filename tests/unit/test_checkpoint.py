@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from sweep.checkpoint import commit, complete_checkpoints, latest_checkpoint, prepare_staging, retain
+from sweep.checkpoint import (
+    commit,
+    complete_checkpoints,
+    latest_checkpoint,
+    prepare_staging,
+    retain,
+    sweep_debris,
+)
 from sweep.paths import TrialPaths
 
 
@@ -61,6 +68,9 @@ def test_debris_of_a_killed_write_is_no_checkpoint_and_is_swept(paths: TrialPath
     (paths.staging(10) / "checkpoint-10").mkdir()
     (paths.staging(10) / "checkpoint-10" / "old").write_text("of the killed attempt")
     assert latest_checkpoint(paths) is None
+    prepare_staging(paths, 20)
+    sweep_debris(paths)
+    assert list(paths.root.iterdir()) == []
     path = _write(paths, 1)
     assert not (path / "old").exists()
 
