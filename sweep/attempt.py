@@ -160,6 +160,7 @@ def _trainer(rank: _Rank, config: SweepConfig, cfg: Any) -> SweepTrainer:
     link = Link(
         rank.send if spec.rank == 0 else lambda _: None,
         rank.pause.is_set,
+        spec.attempt,
         [device.name for device in spec.devices],
     )
     base = arguments(config, rank.paths.root)
@@ -206,10 +207,7 @@ def _join_group(spec: RankSpec, config: SweepConfig) -> None:
 
 def _adopt_log(rank: _Rank, number: int) -> None:
     """Move the log to its trial's folder; the open file moves along."""
-    folder = rank.paths.trial(number)
-    attempt = 1
-    while (target := folder.log(attempt, rank.spec.rank)).exists():
-        attempt += 1
+    target = rank.paths.trial(number).log(rank.spec.attempt, rank.spec.rank)
     target.parent.mkdir(parents=True, exist_ok=True)
     rank.log.replace(target)
     rank.log = target

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from sweep.card import DataCard, read_card
 from sweep.config import SweepConfig, typed
-from sweep.devices import Device, DevicePool, planned_ranks
+from sweep.devices import Device, DevicePool
 from sweep.driver import Driver
 from sweep.errors import InputError, SweepError, did_you_mean
 from sweep.grammar import parse_override
@@ -45,7 +45,7 @@ def launch(cfg: DictConfig, console: Console) -> int:
             f"{paths.root} exists already. Continue it with: sweep resume {quoted(paths.root)}\n"
             f"or start another one with: study.name={config.study.name}-2"
         )
-    launcher = LocalLauncher(planned_ranks(config.launcher))
+    launcher = LocalLauncher(config.launcher)
     with _new_folder(paths.root):
         with console.status("Checking the config; importing torch and transformers …"):
             devices = launcher.call("sweep.prepare:check_study", cfg)
@@ -86,7 +86,7 @@ def resume(root: Path, overrides: list[str], console: Console) -> int:
             return 0
         for number in interrupted:
             console.print(f"trial {number} was interrupted and continues", highlight=False)
-        launcher = LocalLauncher(planned_ranks(config.launcher))
+        launcher = LocalLauncher(config.launcher)
         with console.status("Checking the config; importing torch and transformers …"):
             devices = launcher.call("sweep.prepare:check_study", cfg)
         card = read_card(paths)

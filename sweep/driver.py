@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-import uuid
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from types import FrameType
@@ -58,7 +58,7 @@ class Driver:
         self._n_trials = n_trials
         self._active: list[_Active] = []
         self._signals: list[int] = []
-        self._early_deaths = 0
+        self._early_deaths = self._started = 0
         self._orphans = False
 
     def run(self) -> int:
@@ -101,7 +101,8 @@ class Driver:
         asking = sum(active.number is None for active in self._active)
         budget = count_unfinished_budget(self._study, self._n_trials) - asking
         while budget > 0 and (devices := self._pool.lease()) is not None:
-            name = uuid.uuid4().hex[:12]
+            self._started += 1
+            name = time.strftime(f"%Y%m%dT%H%M%SZ-{os.getpid()}-{self._started}", time.gmtime())
             self._active.append(_Active(self._launcher.start(self._paths.root, name, devices)))
             budget -= 1
 

@@ -41,8 +41,8 @@ class TrialPaths:
     def overrides(self) -> Path:
         return self.root / "overrides.yaml"
 
-    def log(self, attempt: int, rank: int) -> Path:
-        return self.root / "logs" / f"attempt-{attempt}.rank-{rank}.log"
+    def log(self, attempt: str, rank: int) -> Path:
+        return self.root / "logs" / f"{attempt}.rank-{rank}.log"
 
     def checkpoint(self, step: int) -> Path:
         return self.root / f"checkpoint-{step}"

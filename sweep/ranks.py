@@ -20,7 +20,7 @@ class RankSpec:
 
     Attributes:
         study_dir: the study's folder.
-        attempt: a name for this attempt, unique in the study.
+        attempt: a name for this attempt, unique in the study; names sort by time.
         rank, world_size: as in torch.distributed.
         devices: one per rank of the attempt, in rank order.
         rendezvous: the `init_method` by which the ranks find each other.

@@ -104,10 +104,10 @@ class TrialRecord:
         self.attempt = len(attributes.get("attempts", [])) + 1
         self.best = Best(**attributes["best"]) if "best" in attributes else None
 
-    def begin(self, world_size: int, devices: list[str]) -> None:
+    def begin(self, name: str, world_size: int, devices: list[str]) -> None:
         """Record this attempt."""
         attempts = [*self._trial.user_attrs.get("attempts", [])]
-        attempts.append({"started": time.time(), "world_size": world_size, "devices": devices})
+        attempts.append({"name": name, "started": time.time(), "world_size": world_size, "devices": devices})
         self._trial.set_user_attr("attempts", attempts)
 
     def epoch(self, epoch: int, value: float, metrics: dict[str, float]) -> bool:

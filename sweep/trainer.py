@@ -65,10 +65,14 @@ class TrialParts:
 
 @dataclass(frozen=True)
 class Link:
-    """The rank's line to the driver: events out, and whether a pause was asked for."""
+    """The rank's line to the driver: events out, and whether a pause was asked for.
+
+    `attempt` and `devices` name the attempt in the trial's record.
+    """
 
     send: Callable[[Event], None]
     pause_requested: Callable[[], bool]
+    attempt: str
     devices: list[str]
 
 
@@ -147,7 +151,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         latest = self._agree(latest)
         if isinstance(trial, Trial):
             self._record = TrialRecord(trial, self._direction)
-            self._record.begin(self.args.world_size, self._link.devices)
+            self._record.begin(self._link.attempt, self.args.world_size, self._link.devices)
             first = latest.manifest.epoch + 1 if latest else 1
             self._link.send(TrialStarted(trial.number, self._record.attempt, params, first))
         self._epoch_started = time.monotonic()

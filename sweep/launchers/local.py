@@ -14,7 +14,8 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from sweep.devices import Device, usable_cores
+from sweep.config import LauncherConfig
+from sweep.devices import Device, planned_ranks, usable_cores
 from sweep.errors import SweepError
 from sweep.events import PAUSE, Event
 from sweep.ranks import RankSpec, redirect_output, start_rank
@@ -85,11 +86,11 @@ class LocalLauncher:
     The server must stay fork-safe: it only imports; no CUDA, no threads, no parallel region.
     """
 
-    def __init__(self, concurrent_ranks: int) -> None:
-        """Args: concurrent_ranks: how many ranks share the machine's cores."""
+    def __init__(self, config: LauncherConfig) -> None:
+        self._backend = config.backend
         # OpenMP reads this once, in the server; later changes do not reach its forks. Without it
         # every rank starts a thread per core and two ranks spend their time waiting for each other.
-        threads = max(1, len(usable_cores()) // max(1, concurrent_ranks))
+        threads = max(1, len(usable_cores()) // planned_ranks(config))
         os.environ["OMP_NUM_THREADS"] = str(threads)
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
@@ -126,7 +127,9 @@ class LocalLauncher:
     def start(self, study_dir: Path, attempt: str, devices: tuple[Device, ...]) -> LocalGroup:
         """Start one rank per device; they meet through a file in a private folder."""
         folder = tempfile.mkdtemp(prefix="sweep-")
-        backend = "nccl" if devices[0].kind == "cuda" else "gloo"
+        backend = self._backend
+        if backend == "auto":
+            backend = "nccl" if devices[0].kind == "cuda" else "gloo"
         processes, lines = [], []
         for rank in range(len(devices)):
             spec = RankSpec(

@@ -200,7 +200,7 @@ class _InProcess:
 
     def search(self, hp_space: Any, n_trials: int) -> optuna.Study:
         base = training_arguments(SweepConfig(), self.paths.root, 1, True, None)
-        trainer = SweepTrainer(base, self.build, "maximize", Link(lambda _: None, lambda: False, []))
+        trainer = SweepTrainer(base, self.build, "maximize", Link(lambda _: None, lambda: False, "a", []))
         storage = f"sqlite:///{self.paths.root}/study.db"
         trainer.hyperparameter_search(
             hp_space=hp_space,
