@@ -59,7 +59,7 @@ class Monitor:
         elif isinstance(event, TrialEnded):
             self._remove_bar(event.number)
             if event.state == "PRUNED":
-                self._say(f"trial {event.number}  stopped early: below the median or rung")
+                self._say(f"trial {event.number}  stopped early by the pruner")
         elif isinstance(event, TrialPaused):
             self._remove_bar(event.number)
             self._say(f"trial {event.number}  paused after its epoch")

@@ -88,7 +88,10 @@ def _trial(trial: FrozenTrial, space: SearchSpace) -> dict[str, Any]:
             path: dimensions[path].config_value(value) if path in dimensions else value
             for path, value in trial.params.items()
         },
-        "epochs": sorted(({**e, "epoch": int(e["epoch"])} for e in epochs), key=lambda e: e["epoch"]),
+        "epochs": sorted(
+            ({"epoch": int(e["epoch"]), **{k: v for k, v in e.items() if k != "epoch"}} for e in epochs),
+            key=lambda e: e["epoch"],
+        ),
         "seconds": round(sum(e["seconds"] for e in epochs), 3),
         "error": attributes.get("error"),
     }
