@@ -20,6 +20,7 @@ import torch
 import torch.distributed
 from omegaconf import OmegaConf
 from optuna.exceptions import TrialPruned
+from optuna.trial import TrialState
 from transformers import DataCollatorWithPadding, TrainingArguments
 
 from sweep.arguments import training_arguments
@@ -96,6 +97,10 @@ def _search(rank: _Rank, trainer: SweepTrainer, config: SweepConfig, space: Sear
     arguments.setdefault("direction", config.objective.direction)
     arguments.setdefault("backend", "optuna")
     ended: Event | None = None
+
+    def state_of(number: int) -> TrialState:
+        return trial_state(arguments["storage"], config.study.name, number)
+
     try:
         trainer.hyperparameter_search(
             hp_space=space, compute_objective=lambda _: trainer.objective, n_trials=1, **arguments
@@ -105,16 +110,16 @@ def _search(rank: _Rank, trainer: SweepTrainer, config: SweepConfig, space: Sear
     except Paused:
         assert trainer.number is not None
         ended = TrialPaused(trainer.number)
-    except ValueError as error:
-        # Upstream asks for the best trial at the end; without a COMPLETE one Optuna refuses.
-        if "No trials are completed yet" not in str(error):
+    except ValueError:
+        # Upstream asks for the best trial at the end; without a COMPLETE one Optuna refuses,
+        # although the trial itself has ended well.
+        if trainer.number is None or not state_of(trainer.number).is_finished():
             raise
     if rank.spec.rank == 0:
         assert trainer.number is not None
         if ended is None:
             trainer.retain_checkpoints()
-            state = trial_state(arguments["storage"], config.study.name, trainer.number)
-            ended = TrialEnded(trainer.number, state)
+            ended = TrialEnded(trainer.number, state_of(trainer.number).name)
         rank.send(ended)
     if rank.spec.world_size > 1:
         torch.distributed.barrier()

@@ -158,7 +158,7 @@ def attempts_of(study: Study, number: int) -> int:
     return len(trials[number].user_attrs.get("attempts", []))
 
 
-def trial_state(storage: RDBStorage, study_name: str, number: int) -> str:
-    """Optuna's name of a trial's state."""
+def trial_state(storage: RDBStorage, study_name: str, number: int) -> TrialState:
+    """The state of trial `number`, read afresh."""
     study_id = storage.get_study_id_from_name(study_name)
-    return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study_id, number)).state.name
+    return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study_id, number)).state

@@ -47,8 +47,16 @@ def test_pruning_ends_every_rank_of_a_trial(run_study: RunStudy) -> None:
     assert [t["state"] for t in found.status["trials"]] == ["PRUNED", "PRUNED"]
     assert [len(t["epochs"]) for t in found.status["trials"]] == [2, 2]
     assert [t["attempts"] for t in found.status["trials"]] == [1, 1]
-    # The verdict comes before the checkpoint, obedience after it: nothing of the epoch is lost.
-    assert list(found.root.glob("trials/0001/checkpoint-*"))
+    logs = sorted(found.root.glob("trials/*/logs/*.log"))
+    assert [log.name.rsplit("rank-")[1] for log in logs] == ["0.log", "1.log"] * 2
+    for log in logs:
+        assert "Traceback" not in log.read_text(), "every rank ended in order"
+    assert "failed" not in found.output
+    # The verdict comes before the checkpoint, obedience after it: nothing of the epoch is lost;
+    # and of an ended trial only the best epoch is kept.
+    for trial in found.status["trials"]:
+        kept = list(found.root.glob(f"trials/{trial['number']:04d}/checkpoint-*"))
+        assert [path.name for path in kept] == [f"checkpoint-{6 * trial['best_epoch']}"]
     assert not list(found.root.glob("trials/*/.writing-*"))
 
 
