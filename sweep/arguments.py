@@ -9,7 +9,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from sweep.config import SweepConfig, TrainerConfig
-from sweep.errors import InputError, did_you_mean, input_error
+from sweep.errors import InputError, did_you_mean, input_error, reason_of
 
 # What this project decides; a config that sets one of these would be silently overruled.
 _OWNED = {
@@ -104,8 +104,7 @@ def training_arguments(
             **{k: v for k, v in given.items() if k != "dataloader_pin_memory"},
         )
     except (ValueError, TypeError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"TrainingArguments refuse the trainer's settings: {reason}.") from None
+        raise InputError(f"TrainingArguments refuse the trainer's settings: {reason_of(error)}.") from None
 
 
 def _check(given: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from sweep.errors import InputError
+from sweep.errors import InputError, reason_of
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class Classifier:
                 str(folder), trust_remote_code=trust_remote_code
             ).eval()
         except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"{str(folder)!r} cannot be loaded as a classifier: {reason}") from None
+            raise InputError(
+                f"{str(folder)!r} cannot be loaded as a classifier: {reason_of(error)}"
+            ) from None
 
     def predict(self, texts: Sequence[str], batch_size: int = 32) -> Iterator[Prediction]:
         """Classify `texts` in order; longer ones than the model was trained on are cut."""

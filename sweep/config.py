@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweep.errors import InputError, did_you_mean, input_error
+from sweep.errors import InputError, did_you_mean, input_error, reason_of
 
 
 @dataclass
@@ -169,7 +169,7 @@ def typed(cfg: DictConfig) -> SweepConfig:
     try:
         tree = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
-        raise input_error([f"The config does not resolve: {str(error).splitlines()[0]}"]) from None
+        raise input_error([f"The config does not resolve: {reason_of(error)}"]) from None
     assert isinstance(tree, dict)
     own = {f.name for f in fields(TrainerConfig)} - {"arguments"}
     trainer = dict(tree.get("trainer") or {})
@@ -190,8 +190,7 @@ def typed(cfg: DictConfig) -> SweepConfig:
                 else:
                     OmegaConf.update(schema, path, value)
             except OmegaConfBaseException as error:
-                reason = str(error).splitlines()[0]
-                problems.append(f"{path}={value!r} does not fit: {reason}.")
+                problems.append(f"{path}={value!r} does not fit: {reason_of(error)}.")
     if problems:
         raise input_error(problems)
     config = OmegaConf.to_object(schema)

@@ -33,3 +33,9 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
         leaf = {name.rsplit(".", 1)[-1]: name for name in candidates}
         near = [leaf[n] for n in difflib.get_close_matches(wrong.rsplit(".", 1)[-1], leaf, 1, 0.75)]
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of another library's error, without its full stop, to quote in a message."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(". ") if lines else type(error).__name__

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from sweep.config import ModelConfig
-from sweep.errors import InputError, did_you_mean
+from sweep.errors import InputError, did_you_mean, reason_of
 
 _PACKAGE = "package:"
 _WEIGHTS = (
@@ -103,13 +103,12 @@ def check_model(model: ModelConfig, label_names: list[str]) -> None:
         load_tokenizer(model)
         load_model(model, label_names)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         hint = (
             " It brings its own code: only if you trust its authors, model.trust_remote_code=true."
             if "trust_remote_code" in str(error)
             else " Check the name and the network, or give a local folder."
         )
-        raise InputError(f"model.path={model.path!r} cannot be loaded: {reason}.{hint}") from None
+        raise InputError(f"model.path={model.path!r} cannot be loaded: {reason_of(error)}.{hint}") from None
 
 
 def _adjust(config: Any, model: ModelConfig) -> None:

@@ -9,7 +9,7 @@ import datasets
 import pandas as pd
 
 from sweep.config import TaskConfig
-from sweep.errors import InputError, did_you_mean
+from sweep.errors import InputError, did_you_mean, reason_of
 from sweep.reviews import load_reviews
 
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
@@ -47,9 +47,8 @@ def read_file(path: str, task: TaskConfig) -> pd.DataFrame:
     try:
         rows = _READERS[file.suffix.lower()](file)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{file} cannot be read as {file.suffix[1:]}: {reason}. Mend the file or name another."
+            f"{file} cannot be read as {file.suffix[1:]}: {reason_of(error)}. Mend the file or name another."
         ) from None
     return _columns(rows, str(file), task)
 
@@ -70,9 +69,8 @@ def _read_hub(task: TaskConfig) -> tuple[dict[str, pd.DataFrame], list[str] | No
     try:
         whole = datasets.load_dataset(task.path, task.subset)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"task.path={task.path!r} is no data set that can be loaded: {reason}. Check the name "
+            f"task.path={task.path!r} is no data set that can be loaded: {reason_of(error)}. Check the name "
             "(and task.subset) and the network, or use task=files with a local file."
         ) from None
     splits = {"train": "train", "validation": task.validation_path, "test": task.test_path}
