@@ -41,7 +41,8 @@ class Classifier:
             ).eval()
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{str(folder)!r} cannot be loaded as a classifier: {reason_of(error)}"
+                f"{str(folder)!r} cannot be loaded as a classifier: {reason_of(error)}. "
+                "Give a folder that sweep export wrote."
             ) from None
 
     def predict(self, texts: Sequence[str], batch_size: int = 32) -> Iterator[Prediction]:
