@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tqdm import tqdm
@@ -38,13 +37,6 @@ class RankSpec:
     @property
     def use_cpu(self) -> bool:
         return self.devices[self.rank].kind == "cpu"
-
-
-def start_rank(spec: RankSpec, line: Connection) -> None:
-    """The main function of a rank's process."""
-    from sweep.attempt import run_rank  # already imported where the process is a warm fork
-
-    run_rank(spec, line)
 
 
 def redirect_output(log: Path) -> None:

@@ -18,9 +18,10 @@ from sweep.config import LauncherConfig
 from sweep.devices import Device, planned_ranks, usable_cores
 from sweep.errors import SweepError
 from sweep.events import PAUSE, Event
-from sweep.ranks import RankSpec, redirect_output, start_rank
+from sweep.ranks import RankSpec, redirect_output
 
 _PRELOAD = ("sweep.attempt", "sweep.prepare")
+_RANK = "sweep.attempt:run_rank"
 _EXIT_PATIENCE = 10  # seconds a rank has for its last breath after it was killed
 
 
@@ -142,7 +143,7 @@ class LocalLauncher:
                 backend=backend,
             )
             ours, theirs = self._context.Pipe()
-            process = self._context.Process(target=start_rank, args=(spec, theirs))
+            process = self._context.Process(target=_call, args=(_RANK, spec, theirs))
             process.start()
             theirs.close()
             processes.append(process)
@@ -150,12 +151,16 @@ class LocalLauncher:
         return LocalGroup(processes, lines, devices, folder)
 
 
+def _call(function: str, *arguments: Any) -> Any:
+    """By name: the driver itself need not import the function's heavy module."""
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module), name)(*arguments)
+
+
 def _answer(line: Connection, log: Path, function: str, arguments: tuple[Any, ...]) -> None:
     redirect_output(log)
-    # By name: the driver itself need not import the function's heavy module.
-    module, _, name = function.partition(":")
     try:
-        answer: Any = getattr(importlib.import_module(module), name)(*arguments)
+        answer: Any = _call(function, *arguments)
     except SweepError as error:
         answer = error
     except Exception:
