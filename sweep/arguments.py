@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,19 @@ _OWNED = {
     "push_to_hub": "nothing: models stay here",
     "report_to": "nothing: no trackers yet",
     "local_rank": "launcher.devices_per_trial",
+}
+
+
+# Lowest and highest values that an optimizer step can take; upstream finds out in mid-training.
+_BOUNDS = {
+    "learning_rate": (1e-12, math.inf),
+    "weight_decay": (0.0, math.inf),
+    "warmup_steps": (0.0, math.inf),
+    "label_smoothing_factor": (0.0, 1.0),
+    "max_grad_norm": (0.0, math.inf),
+    "adam_beta1": (0.0, 1.0),
+    "adam_beta2": (0.0, 1.0),
+    "adam_epsilon": (0.0, math.inf),
 }
 
 
@@ -119,6 +133,9 @@ def _check(given: dict[str, Any]) -> None:
         elif not _fits(known[name].type, value):
             kind = getattr(known[name].type, "__name__", str(known[name].type))
             problems.append(f"trainer.{name}={value!r} must be of the type {kind}.")
+        elif name in _BOUNDS and not _BOUNDS[name][0] <= value <= _BOUNDS[name][1]:
+            low, high = _BOUNDS[name]
+            problems.append(f"trainer.{name}={value!r} must lie between {low:g} and {high:g}.")
     if problems:
         raise input_error(problems)
 

@@ -212,6 +212,13 @@ def _value_problems(config: SweepConfig, values: dict[str, Any]) -> list[str]:
         value = values.get(path)
         if value is not None and float(value) <= 0:
             problems.append(f"{path}={value!r} must be at least 1.")
+    metric, direction = config.objective.metric, config.objective.direction
+    better = "minimize" if metric == "loss" else "maximize"
+    if direction in _CHOICES["objective.direction"] and direction != better:
+        problems.append(
+            f"objective.direction={direction} would look for the worst {metric}: "
+            f"add objective.direction={better}."
+        )
     name = config.study.name
     if not _STUDY_NAME.fullmatch(name) or name in {".", ".."} or name != name.strip():
         problems.append(
