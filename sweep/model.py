@@ -93,15 +93,17 @@ def load_model(model: ModelConfig, label_names: list[str]) -> Any:
     return loaded
 
 
-def check_model(model: ModelConfig, label_names: list[str]) -> None:
+def check_model(model: ModelConfig, label_names: list[str], max_length: int) -> None:
     """Load the model once, so that a mistake (or a download) comes before any training.
+
+    `max_length` is the number of tokens that texts will be cut at.
 
     Raises:
         InputError: naming the model and the reason.
     """
     try:
         load_tokenizer(model)
-        load_model(model, label_names)
+        loaded = load_model(model, label_names)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         hint = (
             " It brings its own code: only if you trust its authors, model.trust_remote_code=true."
@@ -109,6 +111,13 @@ def check_model(model: ModelConfig, label_names: list[str]) -> None:
             else " Check the name and the network, or give a local folder."
         )
         raise InputError(f"model.path={model.path!r} cannot be loaded: {reason_of(error)}.{hint}") from None
+    positions = getattr(loaded.config, "max_position_embeddings", None) or max_length
+    limit = positions - positions % 16  # RoBERTa and its kin count two positions that no token gets
+    if max_length > limit:
+        raise InputError(
+            f"task.max_length={max_length}, but {model.path} takes at most {limit} tokens: "
+            f"use task.max_length={limit} or less."
+        )
 
 
 def _adjust(config: Any, model: ModelConfig) -> None:

@@ -69,10 +69,11 @@ def prepare_study(cfg: DictConfig, paths: StudyPaths) -> DataCard:
     average = config.objective.average(len(names))
     seen: set[str] = set()
     for params in [{}, *space.corners()]:
-        model = typed(space.apply(cfg, params)).model
-        if repr(model) not in seen:
-            seen.add(repr(model))
-            check_model(model, names)
+        trial = typed(space.apply(cfg, params))
+        setting = f"{trial.model} {trial.task.max_length}"
+        if setting not in seen:
+            seen.add(setting)
+            check_model(trial.model, names, trial.task.max_length)
     save_split(parts, names, paths)
     tokenised(config.task, config.model, paths)
     train = parts["train"]

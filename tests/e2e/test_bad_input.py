@@ -54,6 +54,8 @@ _AFTER_A_LOOK = [
     (["model=hub", "model.path=no-such/model"], ["no-such/model"]),
     (["task=hub", "task.path=no-such/data"], ["no-such/data"]),
     (["model.num_hidden_layers=99"], ["model.num_hidden_layers=99", "6"]),
+    (["task.max_length=1000"], ["task.max_length=1000", "at most 512"]),
+    (["task.max_length=choice(64,513)"], ["task.max_length=513"]),
     (["launcher.devices_per_trial=64"], ["devices_per_trial=64"]),
     (["launcher.devices=99"], ["launcher.devices=99"]),
     (["launcher.accelerator=cuda"], ["cuda", "launcher.accelerator=cpu"]),
