@@ -5,6 +5,7 @@ Heavy imports live here on purpose: the fork server loads this module once, rank
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ import traceback
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed
@@ -25,14 +26,17 @@ from transformers import DataCollatorWithPadding, TrainingArguments
 
 from sweep.arguments import training_arguments
 from sweep.config import SweepConfig, typed
-from sweep.errors import SweepError
+from sweep.errors import OutOfSpaceError, SweepError, reason_of
 from sweep.events import PAUSE, AttemptFailed, Event, TrialEnded, TrialPaused
+from sweep.files import chain, is_out_of_space, write_text
+from sweep.fingerprint import trial_hash
 from sweep.metrics import compute_metrics
 from sweep.model import load_model, load_tokenizer
 from sweep.paths import StudyPaths
+from sweep.presence import announce
 from sweep.ranks import RankSpec, redirect_output
 from sweep.space import SearchSpace, parse_space
-from sweep.study import search_arguments, trial_state
+from sweep.study import STORAGE_ERRORS, search_arguments, trial_state
 from sweep.task import load_split, tokenised
 from sweep.trainer import Aborted, Link, Paused, SweepTrainer, TrialParts
 
@@ -69,8 +73,9 @@ def run_rank(spec: RankSpec, line: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides; it asks through the line
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     rank = _Rank(spec, line)
-    redirect_output(rank.log)
     threading.Thread(target=rank.listen, daemon=True).start()
+    announce(rank.paths, f"{spec.attempt}.rank-{spec.rank}")
+    redirect_output(rank.log)
     trainer: SweepTrainer | None = None
     try:
         _bind_device(spec)
@@ -81,14 +86,35 @@ def run_rank(spec: RankSpec, line: Connection) -> None:
         _search(rank, trainer, config, parse_space(cfg))
     except BaseException as error:
         at = time.monotonic()
-        traceback.print_exc()
-        number = trainer.number if trainer is not None else None
-        cause = error.__cause__ if isinstance(error, Aborted) else error
-        reason = str(cause) if isinstance(cause, SweepError) else f"{type(cause).__name__}: {cause}"
-        rank.send(AttemptFailed(spec.rank, number, reason, str(rank.log), at))
-        sys.stdout.flush()
-        sys.stderr.flush()
+        cause = error.__cause__ if isinstance(error, Aborted) and error.__cause__ else error
+        rank.send(_failure(rank, trainer, cause, at))
+        with contextlib.suppress(OSError):  # the disk may be full
+            traceback.print_exc()
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(EXIT_FAILED)  # a peer may hang in a collective: no orderly shutdown
+
+
+def _failure(rank: _Rank, trainer: SweepTrainer | None, cause: BaseException, at: float) -> AttemptFailed:
+    """What went wrong, in one line, and whether the trial or the machine is to blame."""
+    reason = str(cause) if isinstance(cause, SweepError) else f"{type(cause).__name__}: {reason_of(cause)}"
+    kind: Literal["error", "memory", "machine"] = "error"
+    if isinstance(cause, (OutOfSpaceError, *STORAGE_ERRORS)) or is_out_of_space(cause):
+        kind = "machine"
+    elif is_out_of_memory(cause):
+        kind = "memory"
+    number = trainer.number if trainer is not None else None
+    per_device = trainer.args.per_device_train_batch_size if trainer is not None else None
+    return AttemptFailed(rank.spec.rank, number, reason, str(rank.log), at, kind, per_device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device's (or the machine's) memory was too small for a batch."""
+    return any(
+        isinstance(e, torch.OutOfMemoryError | MemoryError)
+        or (isinstance(e, RuntimeError) and "can't allocate memory" in str(e))
+        for e in chain(error)
+    )
 
 
 def _search(rank: _Rank, trainer: SweepTrainer, config: SweepConfig, space: SearchSpace) -> None:
@@ -118,7 +144,6 @@ def _search(rank: _Rank, trainer: SweepTrainer, config: SweepConfig, space: Sear
     if rank.spec.rank == 0:
         assert trainer.number is not None
         if ended is None:
-            trainer.retain_checkpoints()
             ended = TrialEnded(trainer.number, state_of(trainer.number).name)
         rank.send(ended)
     if rank.spec.world_size > 1:
@@ -134,14 +159,16 @@ def _trainer(rank: _Rank, config: SweepConfig, cfg: Any) -> SweepTrainer:
         backend = spec.backend if spec.world_size > 1 else None
         return training_arguments(trial_config, output_dir, spec.world_size, spec.use_cpu, backend)
 
-    def build(params: dict[str, Any], number: int) -> TrialParts:
+    def build(params: dict[str, Any], number: int, limit: int | None) -> TrialParts:
         paths = rank.paths.trial(number)
         trial_cfg = space.apply(cfg, params)
+        if limit is not None:
+            OmegaConf.update(trial_cfg, "trainer.max_per_device_batch_size", limit)
         trial = typed(trial_cfg)
         if spec.rank == 0:
             paths.root.mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(trial_cfg, paths.config, resolve=True)
-            OmegaConf.save(OmegaConf.create(space.overrides(params)), paths.overrides)
+            write_text(paths.config, OmegaConf.to_yaml(trial_cfg, resolve=True))
+            write_text(paths.overrides, OmegaConf.to_yaml(OmegaConf.create(space.overrides(params))))
         _adopt_log(rank, number)
         data = tokenised(trial.task, trial.model, rank.paths)
         tokenizer = load_tokenizer(trial.model)
@@ -157,9 +184,8 @@ def _trainer(rank: _Rank, config: SweepConfig, cfg: Any) -> SweepTrainer:
             },
             list(data["train"]["length"]),
             paths,
-            trial.objective,
             trial.trainer.global_batch_size,
-            trial.checkpoints.keep == "best",
+            trial_hash(trial),
         )
 
     link = Link(
@@ -169,7 +195,7 @@ def _trainer(rank: _Rank, config: SweepConfig, cfg: Any) -> SweepTrainer:
         [device.name for device in spec.devices],
     )
     base = arguments(config, rank.paths.root)
-    return SweepTrainer(base, build, config.objective.direction, link)
+    return SweepTrainer(base, build, config.objective, link)
 
 
 def _read_config(paths: StudyPaths) -> tuple[SweepConfig, Any]:

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sweep.files import write_text
 from sweep.paths import StudyPaths
 
 
@@ -46,7 +47,7 @@ class DataCard:
 
 def write_card(card: DataCard, paths: StudyPaths) -> None:
     """Keep `card` in the study's folder."""
-    paths.data_card.write_text(json.dumps(asdict(card), indent=1))
+    write_text(paths.data_card, json.dumps(asdict(card), indent=1))
 
 
 def read_card(paths: StudyPaths) -> DataCard:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
-import os
 import shutil
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sweep.paths import TrialPaths
+from sweep.files import file_hash, remove_folder, sync_folder, write_text
+from sweep.paths import CHECKPOINT, REMOVING, WRITING, TrialPaths
 
 _MANIFEST = "manifest.json"
 _UNWANTED = ("training_args.bin",)  # a pickle; the trial's config.yaml says the same as data
+# What only a continued training needs; the rest is the model as transformers opens it.
+TRAINING_STATE = ("optimizer*", "scheduler*", "scaler*", "rng_state*", "trainer_state*", "manifest*")
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,11 @@ class Manifest:
     """What makes a checkpoint complete.
 
     Attributes:
-        files: relative name -> [size in bytes, sha256].
+        trial, epoch, step, world_size: when it was written, and by how many ranks.
         metrics: the epoch's evaluation.
+        files: relative name -> (size in bytes, sha256).
+        config: sha256 of what the trial was trained with; empty in manifests of release 0.1.0.
+        weights_only: the training state was dropped, so no attempt can continue from it.
     """
 
     trial: int
@@ -31,6 +35,17 @@ class Manifest:
     world_size: int
     metrics: dict[str, float]
     files: dict[str, tuple[int, str]]
+    config: str = ""
+    weights_only: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the checkpoint's files."""
+        return sum(size for size, _ in self.files.values())
+
+
+class IncompleteError(Exception):
+    """Why a folder is no complete checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -41,81 +56,140 @@ class Checkpoint:
     manifest: Manifest
 
 
+@dataclass(frozen=True)
+class Survey:
+    """Where an attempt may continue, and what it had to pass over.
+
+    Attributes:
+        latest: the latest complete checkpoint that fits the trial, or None.
+        damaged: one line for each later one that cannot be used.
+    """
+
+    latest: Checkpoint | None
+    damaged: list[str]
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch that is kept, 0 for none."""
+        return self.latest.manifest.epoch if self.latest else 0
+
+
 def sweep_debris(paths: TrialPaths) -> None:
-    """Remove what killed writes left behind. Call it before a trial's attempt, on one rank."""
-    for debris in paths.root.glob(".writing-*"):
-        shutil.rmtree(debris)
+    """Remove what killed writes and removals left behind; call it while no rank of the trial runs."""
+    for pattern in (f"{WRITING}*", f"{REMOVING}*"):
+        for debris in paths.root.glob(pattern):
+            shutil.rmtree(debris)
 
 
 def prepare_staging(paths: TrialPaths, step: int) -> None:
     """Make room for the checkpoint of `step`; what a killed write left there is swept."""
-    staging = paths.staging(step)
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
+    discard_staging(paths, step)
+    paths.staging(step).mkdir(parents=True)
+
+
+def discard_staging(paths: TrialPaths, step: int) -> None:
+    """Give the space of an unfinished write back."""
+    shutil.rmtree(paths.staging(step), ignore_errors=True)
 
 
 def commit(
-    paths: TrialPaths, trial: int, epoch: int, step: int, world_size: int, metrics: dict[str, float]
+    paths: TrialPaths,
+    *,
+    trial: int,
+    epoch: int,
+    step: int,
+    world_size: int,
+    metrics: dict[str, float],
+    config: str,
 ) -> Checkpoint:
     """Turn the staged files of `step` into a checkpoint: hash, flush, then one rename."""
-    written = paths.staging(step) / f"checkpoint-{step}"
+    written = paths.staging(step) / paths.checkpoint(step).name
     for name in _UNWANTED:
         (written / name).unlink(missing_ok=True)
     files = {}
     for file in sorted(p for p in written.rglob("*") if p.is_file()):
-        with file.open("rb") as stream:
-            digest = (
-                hashlib.file_digest(stream, "sha256")
-                if hasattr(hashlib, "file_digest")
-                else (hashlib.sha256(stream.read()))
-            )
-            os.fsync(stream.fileno())
-        files[str(file.relative_to(written))] = (file.stat().st_size, digest.hexdigest())
-    manifest = Manifest(trial, epoch, step, world_size, metrics, files)
-    with (written / _MANIFEST).open("w") as stream:
-        json.dump(asdict(manifest), stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
-    _sync_folder(written)
+        files[str(file.relative_to(written))] = (file.stat().st_size, file_hash(file, flush=True))
+    manifest = Manifest(trial, epoch, step, world_size, metrics, files, config)
+    write_text(written / _MANIFEST, _to_json(manifest))
     target = paths.checkpoint(step)
-    shutil.rmtree(target, ignore_errors=True)
+    if target.exists():
+        remove_folder(target)  # an epoch that is repeated because its checkpoint was damaged
     written.replace(target)
-    _sync_folder(target.parent)
-    shutil.rmtree(paths.staging(step), ignore_errors=True)
+    sync_folder(target.parent)
+    discard_staging(paths, step)
     return Checkpoint(target, manifest)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _to_json(manifest: Manifest) -> str:
+    return json.dumps(asdict(manifest), indent=1)
 
 
-def read_checkpoint(path: Path) -> Checkpoint | None:
-    """The checkpoint at `path` if it is complete (every file of its manifest, of its size)."""
+def read_checkpoint(path: Path, hashes: bool = False) -> Checkpoint:
+    """The complete checkpoint at `path`.
+
+    Args:
+        path: its folder.
+        hashes: compare the files' contents too, not only their sizes.
+
+    Raises:
+        IncompleteError: the manifest or a file is missing, torn or changed.
+    """
     try:
         raw = json.loads((path / _MANIFEST).read_text())
-        manifest = Manifest(**{**raw, "files": {k: tuple(v) for k, v in raw["files"].items()}})
-        sizes = {name: (path / name).stat().st_size for name in manifest.files}
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    if any(sizes[name] != size for name, (size, _) in manifest.files.items()):
-        return None
+        manifest = Manifest(**{**raw, "files": {k: (v[0], v[1]) for k, v in raw["files"].items()}})
+    except FileNotFoundError:
+        raise IncompleteError(f"{_MANIFEST} is missing") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise IncompleteError(f"{_MANIFEST} cannot be read ({type(error).__name__})") from None
+    for name, (size, digest) in manifest.files.items():
+        try:
+            found = (path / name).stat().st_size
+            if found != size:
+                raise IncompleteError(f"{name} has {found} bytes instead of {size}")
+            if hashes and file_hash(path / name) != digest:
+                raise IncompleteError(f"the contents of {name} have changed")
+        except FileNotFoundError:
+            raise IncompleteError(f"{name} is missing") from None
+        except OSError as error:
+            raise IncompleteError(f"{name} cannot be read ({error.strerror})") from None
     return Checkpoint(path, manifest)
 
 
+def checkpoint_folders(paths: TrialPaths) -> list[Path]:
+    """The trial's folders of the form checkpoint-STEP, complete or not, by step."""
+    found = (p for p in paths.root.glob(f"{CHECKPOINT}*") if p.name[len(CHECKPOINT) :].isdecimal())
+    return sorted(found, key=lambda p: int(p.name[len(CHECKPOINT) :]))
+
+
 def complete_checkpoints(paths: TrialPaths) -> list[Checkpoint]:
-    """All complete checkpoints of a trial, by epoch."""
-    found = (read_checkpoint(path) for path in paths.root.glob("checkpoint-*"))
-    return sorted((c for c in found if c is not None), key=lambda c: c.manifest.epoch)
+    """All complete checkpoints of a trial by epoch; contents are not read."""
+    found = []
+    for folder in checkpoint_folders(paths):
+        with contextlib.suppress(IncompleteError):
+            found.append(read_checkpoint(folder))
+    return found
 
 
-def latest_checkpoint(paths: TrialPaths) -> Checkpoint | None:
-    """Where an attempt continues: the latest complete epoch, or None to begin."""
-    checkpoints = complete_checkpoints(paths)
-    return checkpoints[-1] if checkpoints else None
+def survey(paths: TrialPaths, config: str | None, hashes: bool = True) -> Survey:
+    """Where an attempt continues: the latest complete epoch; contents are read to make certain.
+
+    Args:
+        paths: the trial's folder.
+        config: what the trial is trained with (see Manifest); None accepts any.
+        hashes: as in `read_checkpoint`.
+    """
+    damaged: list[str] = []
+    for folder in reversed(checkpoint_folders(paths)):
+        try:
+            found = read_checkpoint(folder, hashes)
+            if found.manifest.weights_only:
+                raise IncompleteError("only its weights were kept")
+            if config is not None and found.manifest.config not in ("", config):
+                raise IncompleteError("it was trained with other settings")
+            return Survey(found, damaged)
+        except IncompleteError as problem:
+            damaged.append(f"{folder.name}: {problem}")
+    return Survey(None, damaged)
 
 
 def checkpoint_of_epoch(paths: TrialPaths, epoch: int) -> Checkpoint | None:
@@ -123,9 +197,16 @@ def checkpoint_of_epoch(paths: TrialPaths, epoch: int) -> Checkpoint | None:
     return next((c for c in complete_checkpoints(paths) if c.manifest.epoch == epoch), None)
 
 
-def retain(paths: TrialPaths, epochs: Iterable[int]) -> None:
-    """Remove every checkpoint of the trial but those of `epochs`."""
-    keep = set(epochs)
-    for checkpoint in complete_checkpoints(paths):
-        if checkpoint.manifest.epoch not in keep:
-            shutil.rmtree(checkpoint.path)
+def keep_weights(checkpoint: Checkpoint) -> Checkpoint:
+    """Drop the training state: first from the manifest, then from the disk."""
+    files = {
+        name: entry
+        for name, entry in checkpoint.manifest.files.items()
+        if not any(Path(name).match(pattern) for pattern in TRAINING_STATE)
+    }
+    manifest = Manifest(**{**vars(checkpoint.manifest), "files": files, "weights_only": True})
+    write_text(checkpoint.path / _MANIFEST, _to_json(manifest))
+    for file in list(checkpoint.path.rglob("*")):
+        if file.is_file() and str(file.relative_to(checkpoint.path)) not in {*files, _MANIFEST}:
+            file.unlink()
+    return Checkpoint(checkpoint.path, manifest)

@@ -37,12 +37,28 @@ Continue a study up to its total number of trials; a crash loses at most the epo
 
   sweep resume outputs/reviews
   sweep resume outputs/reviews study.n_trials=20
+  sweep resume outputs/reviews trial=5 from=checkpoint-134    one trial from an earlier epoch
+  sweep resume outputs/reviews 'trainer.learning_rate=interval(1e-5,1e-2)' --widen
 """
 _STATUS = """\
 Show a study's trials, finished or running.
 
   sweep status outputs/reviews
   sweep status outputs/reviews --json | jq .best
+  sweep status outputs/reviews --checkpoints      what could be resumed from, with its scores
+"""
+_STOP = """\
+Pause a running study from another shell: its trials stop at the end of their epochs.
+
+  sweep stop outputs/reviews
+  sweep stop outputs/reviews --now          stop at once; the epochs in flight are repeated
+"""
+_CHAOS = """\
+Prove it: run a study twice, once undisturbed and once killing it again and again, and compare.
+
+  sweep chaos experiment=smoke --kills 10
+Drivers, fork servers and ranks are killed at random moments; one trial runs at a time, so that the
+two studies must be equal to the last bit. Exits 1 if anything was lost, repeated twice or different.
 """
 _EXPORT = """\
 Write the best trial's model as a folder that transformers opens, and prove its score.
@@ -89,10 +105,19 @@ def _parser() -> argparse.ArgumentParser:
     launch.add_argument("--hydra-help", action="store_true", help="Hydra's own help")
     resume = add("resume", _RESUME)
     resume.add_argument("study", type=Path, metavar="STUDY_DIR")
-    resume.add_argument("overrides", nargs="*", metavar="OVERRIDE")
+    resume.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="path=value")
+    resume.add_argument("--widen", action="store_true", help="allow intervals to become wider")
     status = add("status", _STATUS)
     status.add_argument("study", type=Path, metavar="STUDY_DIR")
     status.add_argument("--json", action="store_true", help="one JSON object, for programs")
+    status.add_argument("--checkpoints", action="store_true", help="list the checkpoints on disk")
+    stop = add("stop", _STOP)
+    stop.add_argument("study", type=Path, metavar="STUDY_DIR")
+    stop.add_argument("--now", action="store_true", help="do not wait for the end of the epochs")
+    chaos = add("chaos", _CHAOS)
+    chaos.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for sweep launch")
+    chaos.add_argument("--kills", type=int, default=10, metavar="N")
+    chaos.add_argument("--seed", type=int, default=0, help="of the moments and victims")
     export = add("export", _EXPORT)
     export.add_argument("study", type=Path, metavar="STUDY_DIR")
     export.add_argument("--trial", type=int, help="a trial's number instead of the best")
@@ -127,16 +152,24 @@ def _dispatch(arguments: list[str]) -> int:
 
         return complete(arguments)
     options, extra = _parser().parse_known_args(arguments)
-    takes_overrides = options.verb in ("launch", "resume")
+    takes_overrides = options.verb in ("launch", "resume", "chaos")
     _refuse_unknown(options.verb, [e for e in extra if e.startswith("-") or not takes_overrides])
     if options.verb == "launch":
         return _launch(options, [*options.overrides, *extra])
     if options.verb == "resume":
         from sweep.commands import resume
 
-        return resume(options.study, [*options.overrides, *extra], Console())
+        return resume(options.study, [*options.overrides, *extra], options.widen, Console())
     if options.verb == "status":
         return _status(options)
+    if options.verb == "stop":
+        from sweep.stop import stop
+
+        return stop(options.study, options.now, Console())
+    if options.verb == "chaos":
+        from sweep.chaos import chaos
+
+        return chaos([*options.overrides, *extra], options.kills, options.seed, Console())
     if options.verb == "export":
         from sweep.export import export
 
@@ -155,6 +188,7 @@ def _refuse_unknown(verb: str, unknown: list[str]) -> None:
             "Type the same overrides without it."
         )
     flags = ["--config-dir", "--config-name", "--cfg", "--resolve", "--info", "--json", "--trial"]
+    flags += ["--widen", "--checkpoints", "--now", "--kills"]
     near = did_you_mean(unknown[0], flags)
     raise InputError(f"sweep {verb} does not take '{unknown[0]}'.{near} See sweep {verb} --help.")
 
@@ -180,13 +214,18 @@ def _status(options: argparse.Namespace) -> int:
     import json
 
     from sweep.commands import read_status
-    from sweep.status import status_table
+    from sweep.paths import StudyPaths
+    from sweep.status import checkpoint_list, checkpoint_table, status_table
 
     status = read_status(options.study)
+    if options.checkpoints:
+        status["checkpoints"] = checkpoint_list(status, StudyPaths(options.study))
     if options.json:
         print(json.dumps(status, indent=1))
     else:
         console = Console()
         console.print(status_table(status))
+        if options.checkpoints:
+            console.print(checkpoint_table(status["checkpoints"]))
         console.print(f"{status['remaining']} of {status['n_trials']} trials to go", highlight=False)
     return 0

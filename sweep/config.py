@@ -17,6 +17,7 @@ from sweep.errors import InputError, did_you_mean, input_error, reason_of
 class StudyConfig:
     name: str = "???"
     n_trials: int = 1
+    timeout: int | None = None
     seed: int = 0
     output_dir: str = "outputs"
 
@@ -90,18 +91,28 @@ class StorageConfig:
 
 @dataclass
 class LauncherConfig:
+    """`hang_timeout` is None for half of `collective_timeout`."""
+
     kind: str = "local"
     accelerator: str = "auto"
     devices: Any = "auto"
     devices_per_trial: int = 1
     backend: str = "auto"
     collective_timeout: int = 1800
+    hang_timeout: int | None = None
     max_attempts: int = 3
+    on_oom: str = "shrink"
+
+    def patience(self) -> float:
+        """Seconds that ranks may be silent."""
+        return self.collective_timeout / 2 if self.hang_timeout is None else self.hang_timeout
 
 
 @dataclass
 class CheckpointsConfig:
     keep: str = "best"
+    top_k: int = 1
+    max_bytes: int | None = None
 
 
 @dataclass
@@ -131,10 +142,12 @@ _CHOICES = {
     "launcher.kind": ("local",),
     "launcher.accelerator": ("auto", "cpu", "cuda"),
     "launcher.backend": ("auto", "gloo", "nccl"),
-    "checkpoints.keep": ("best", "all"),
+    "launcher.on_oom": ("shrink", "fail"),
+    "checkpoints.keep": ("best", "all", "weights"),
 }
 _POSITIVE = (
     "study.n_trials",
+    "study.timeout",
     "task.limit",
     "task.max_length",
     "model.num_hidden_layers",
@@ -144,7 +157,10 @@ _POSITIVE = (
     "trainer.eval_batch_size",
     "launcher.devices_per_trial",
     "launcher.collective_timeout",
+    "launcher.hang_timeout",
     "launcher.max_attempts",
+    "checkpoints.top_k",
+    "checkpoints.max_bytes",
 )
 _STUDY_NAME = re.compile(r"[^/\\\0]+")
 
@@ -159,8 +175,8 @@ def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def typed(cfg: DictConfig) -> SweepConfig:
-    """Resolve and check `cfg`.
+def typed(cfg: DictConfig, inputs: bool = False) -> SweepConfig:
+    """Resolve and check `cfg`; with `inputs`, whether the user's data files are there, too.
 
     Raises:
         InputError: with every problem found, each naming its path and value.
@@ -196,6 +212,8 @@ def typed(cfg: DictConfig) -> SweepConfig:
     config = OmegaConf.to_object(schema)
     assert isinstance(config, SweepConfig)
     problems += _value_problems(config, values)
+    if inputs:
+        problems += _file_problems(config.task)
     if problems:
         raise input_error(problems)
     return config
@@ -233,7 +251,13 @@ def _value_problems(config: SweepConfig, values: dict[str, Any]) -> list[str]:
         problems.append(
             f"task.label_names={config.task.label_names} must name at least two different labels."
         )
-    return problems + _file_problems(config.task)
+    limit, patience = config.launcher.collective_timeout, config.launcher.hang_timeout
+    if patience is not None and patience >= limit:
+        problems.append(
+            f"launcher.hang_timeout={patience} must lie below "
+            f"launcher.collective_timeout={limit}, or a rank that hangs looks like one that failed."
+        )
+    return problems
 
 
 def _file_problems(task: TaskConfig) -> list[str]:

@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import signal
 import time
-from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from types import FrameType
-from typing import Any
 
 from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
 from sweep.config import SweepConfig
 from sweep.devices import DevicePool
-from sweep.errors import SweepError
-from sweep.events import AttemptFailed, Event, TrialEnded, TrialPaused, TrialStarted
-from sweep.launchers import Group, Launcher
+from sweep.errors import SweepError, reason_of
+from sweep.events import (
+    AttemptFailed,
+    CheckpointSaved,
+    EpochDone,
+    Event,
+    TrialEnded,
+    TrialPaused,
+    TrialStarted,
+)
+from sweep.launchers import Launcher
 from sweep.monitor import Monitor
 from sweep.paths import StudyPaths
-from sweep.study import attempts_of, count_unfinished_budget, fail_trial, requeue
+from sweep.presence import make_certain_gone
+from sweep.record import best_of, epochs_of
+from sweep.retention import Retention
+from sweep.settlement import Attempt, HaltError, Settlement
+from sweep.study import (
+    STORAGE_ERRORS,
+    count_unfinished_budget,
+    requeue,
+    save_seconds_spent,
+    seconds_spent,
+    trial_of,
+)
 
 _WAIT = 0.5  # seconds between looks at the signals
 _LAST_WORDS = 2.0  # seconds the other ranks have to speak after one of them died
 
 
-@dataclass
-class _Active:
-    group: Group
-    number: int | None = None
-    ended: bool = False
-    paused: bool = False
-    failures: list[AttemptFailed] = field(default_factory=list)
-    died_at: float | None = None
-    codes: list[int | None] = field(default_factory=list)  # as they were before we killed any
-
-    def death(self) -> bool:
-        """Whether a rank was killed from outside; what the others then say is only its echo."""
-        return any(code is not None and code < 0 for code in self.codes)
-
-
 class Driver:
-    """Runs a study's trials until the budget is spent or a signal asks it to stop."""
+    """Runs a study's trials until its trials or time are used up, or a signal asks it to stop."""
 
     def __init__(
         self,
@@ -56,24 +61,45 @@ class Driver:
         self._config, self._paths, self._study = config, paths, study
         self._launcher, self._pool, self._monitor = launcher, pool, monitor
         self._n_trials = n_trials
-        self._active: list[_Active] = []
+        self._active: list[Attempt] = []
         self._signals: list[int] = []
-        self._early_deaths = self._started = 0
+        self._stopping = False
+        self._halted: HaltError | None = None
+        self._started = 0
         self._orphans = False
+        self._spent_before, self._begun = seconds_spent(study), time.monotonic()
+        self._settlement = Settlement(config, paths, study, monitor, self._trial_ended)
+        self._retention = Retention(paths, config.checkpoints, monitor.note)
 
     def run(self) -> int:
-        """Run to the end. Returns 0, or 128 + the signal that stopped the study."""
+        """Run to the end. Returns 0, or 128 + the signal that stopped the study.
+
+        Raises:
+            SweepError: the study had to be halted; every unfinished trial can be resumed.
+        """
         old = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             with self._monitor:
+                self._retention.open(*self._stock())
                 return self._loop()
+        except STORAGE_ERRORS as error:
+            raise SweepError(
+                f"The study is paused: its storage cannot be used ({reason_of(error)}). Nothing finished "
+                f"is lost. When that is mended, type\n  sweep resume {shlex.quote(str(self._paths.root))}"
+            ) from None
         finally:
-            for group in [active.group for active in self._active]:
-                group.kill()
-                group.close()
-            requeue(self._study)
+            for attempt in self._active:
+                attempt.group.kill()
+                attempt.group.close()
+            with contextlib.suppress(*STORAGE_ERRORS):  # a resume does the same
+                requeue(self._study)
+                save_seconds_spent(self._study, self.seconds())
             for number, handler in old.items():
                 signal.signal(number, handler)
+
+    def seconds(self) -> float:
+        """What the study has used of its wall-clock budget, all sessions together."""
+        return self._spent_before + time.monotonic() - self._begun
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._signals.append(number)
@@ -83,105 +109,113 @@ class Driver:
         while True:
             if len(self._signals) > told:
                 told = len(self._signals)
-                self._monitor.stopping(now=told > 1)
-                for active in self._active:
-                    active.group.pause() if told == 1 else active.group.kill()
+                self._stop(now=told > 1)
+            limit = self._config.study.timeout
+            if limit is not None and self.seconds() >= limit and not self._stopping:
+                self._monitor.note(f"study.timeout={limit} s is used up")
+                self._stop()
             self._reclaim_orphans()
-            if not self._signals:
+            if not self._stopping:
                 self._start_attempts()
             if not self._active:
+                if self._halted is not None:
+                    raise self._halted
                 return 128 + self._signals[0] if self._signals else 0
             wait([w for a in self._active for w in a.group.waitables()], timeout=_WAIT)
-            for active in list(self._active):
-                self._look_at(active)
+            for attempt in list(self._active):
+                self._look_at(attempt)
+
+    def _stop(self, now: bool = False) -> None:
+        self._stopping = True
+        self._monitor.stopping(now)
+        for attempt in self._active:
+            attempt.group.kill() if now else attempt.group.pause()
 
     def _start_attempts(self) -> None:
         if not self._pool.has_room():
             return
-        asking = sum(active.number is None for active in self._active)
+        asking = sum(attempt.number is None for attempt in self._active)
         budget = count_unfinished_budget(self._study, self._n_trials) - asking
         while budget > 0 and (devices := self._pool.lease()) is not None:
             self._started += 1
             name = time.strftime(f"%Y%m%dT%H%M%SZ-{os.getpid()}-{self._started}", time.gmtime())
-            self._active.append(_Active(self._launcher.start(self._paths.root, name, devices)))
+            group = self._launcher.start(self._paths.root, name, devices)
+            self._active.append(Attempt(name, group, time.monotonic()))
             budget -= 1
 
-    def _look_at(self, active: _Active) -> None:
-        for event in active.group.events():
-            self._on_event(active, event)
-        codes = active.group.exit_codes()
-        if active.died_at is None or time.monotonic() - active.died_at <= _LAST_WORDS:
-            active.codes = codes
+    def _look_at(self, attempt: Attempt) -> None:
+        for event in attempt.group.events():
+            self._on_event(attempt, event)
+        now = time.monotonic()
+        codes = attempt.group.exit_codes()
+        if attempt.died_at is None or now - attempt.died_at <= _LAST_WORDS:
+            attempt.codes = codes
         if any(code not in (None, 0) for code in codes) and None in codes:
             # One rank is gone and the others wait for it in a collective: end the whole group.
-            active.died_at = active.died_at or time.monotonic()
-            if time.monotonic() - active.died_at > _LAST_WORDS:
-                active.group.kill()
-        if None not in active.group.exit_codes():
-            for event in active.group.events():
-                self._on_event(active, event)
-            self._finish(active)
+            attempt.died_at = attempt.died_at or now
+            if now - attempt.died_at > _LAST_WORDS:
+                attempt.group.kill()
+        elif None in codes and now - attempt.heard > self._config.launcher.patience():
+            attempt.hung = True
+            attempt.group.kill()
+        if None not in attempt.group.exit_codes():
+            for event in attempt.group.events():
+                self._on_event(attempt, event)
+            self._finish(attempt)
 
-    def _on_event(self, active: _Active, event: Event) -> None:
+    def _on_event(self, attempt: Attempt, event: Event) -> None:
+        attempt.heard = time.monotonic()
         if isinstance(event, TrialStarted):
-            active.number = event.number
+            attempt.number = event.number
+        elif isinstance(event, EpochDone):
+            if self._config.study.timeout is not None:
+                save_seconds_spent(self._study, self.seconds())
+        elif isinstance(event, CheckpointSaved):
+            self._retention.saved(event.number, event.epoch, event.best_epoch)
         elif isinstance(event, TrialEnded):
-            active.ended = True
+            attempt.ended = True
         elif isinstance(event, TrialPaused):
-            active.paused = True
+            attempt.paused = True
         elif isinstance(event, AttemptFailed):
-            active.number = event.number if active.number is None else active.number
-            active.failures.append(event)
+            attempt.number = event.number if attempt.number is None else attempt.number
+            attempt.failures.append(event)
         self._monitor.on_event(event)
 
-    def _finish(self, active: _Active) -> None:
+    def _finish(self, attempt: Attempt) -> None:
         """All ranks of an attempt are gone: settle its trial, give its devices back."""
-        active.group.close()
-        self._active.remove(active)
-        self._pool.give_back(active.group.devices)
-        if active.ended:
-            return
-        if active.number is None:
-            self._settle_unknown(active)
-        elif active.paused or self._signals:
-            requeue(self._study, only=active.number)
-        elif active.failures and not active.death():
-            first = min(active.failures, key=lambda failure: failure.at)
-            fail_trial(self._study, active.number, first.error, first.log)
-            self._monitor.failed(active.number, first.error, first.log)
-        else:
-            self._retry(active.number, active.codes)
-
-    def _settle_unknown(self, active: _Active) -> None:
-        """The attempt ended before rank 0 told its trial's number."""
-        if self._signals:
-            return
-        if active.failures and not active.death():
-            first = min(active.failures, key=lambda failure: failure.at)
-            raise SweepError(f"No trial could be started: {first.error}. Its log: {first.log}")
-        self._early_deaths += 1
-        if self._early_deaths >= self._config.launcher.max_attempts:
-            raise SweepError(
-                f"{self._early_deaths} attempts were killed before their trial began (exit codes "
-                f"{active.codes}); look for out-of-memory messages in the system's log, then type "
-                f"sweep resume {self._paths.root}"
-            )
-        self._orphans = True
+        attempt.group.close()
+        # Where the fork server was killed, its ranks outlive it for a moment.
+        make_certain_gone(self._paths, f"{attempt.name}.", grace=_LAST_WORDS)
+        self._active.remove(attempt)
+        self._pool.give_back(attempt.group.devices)
+        try:
+            if not self._settlement.settle(attempt, self._stopping):
+                self._orphans = True
+        except HaltError as error:
+            self._halted = self._halted or error
+            if not self._stopping:
+                self._stop()
 
     def _reclaim_orphans(self) -> None:
         """Trials whose rank 0 died between asking and telling go back to the queue."""
-        if self._orphans and all(active.number is not None for active in self._active):
+        if self._orphans and all(attempt.number is not None for attempt in self._active):
             requeue(self._study, keep={a.number for a in self._active if a.number is not None})
             self._orphans = False
 
-    def _retry(self, number: int, codes: list[Any]) -> None:
-        """A process died without a word (killed by the system): once more, from the last epoch."""
-        log = str(self._paths.trial(number).root)
-        error = f"a rank died without an exception (exit codes {codes})"
-        if attempts_of(self._study, number) < self._config.launcher.max_attempts:
-            requeue(self._study, only=number)
-            self._monitor.retried(number, error)
-        else:
-            error += f" in {self._config.launcher.max_attempts} attempts"
-            fail_trial(self._study, number, error, log)
-            self._monitor.failed(number, error, log)
+    # ---- what retention needs to know ----
+
+    def _best_epoch(self, trial: FrozenTrial) -> int | None:
+        best = best_of(epochs_of(trial.user_attrs), self._config.objective)
+        return best.epoch if best else None
+
+    def _ranking(self) -> list[int]:
+        done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        sign = -1 if self._config.objective.direction == "maximize" else 1
+        return [t.number for t in sorted(done, key=lambda t: (sign * (t.value or 0.0), t.number))]
+
+    def _stock(self) -> tuple[list[tuple[int, int | None, bool]], list[int]]:
+        trials = self._study.get_trials(deepcopy=False)
+        return [(t.number, self._best_epoch(t), t.state.is_finished()) for t in trials], self._ranking()
+
+    def _trial_ended(self, number: int) -> None:
+        self._retention.ended(number, self._best_epoch(trial_of(self._study, number)), self._ranking())

@@ -39,3 +39,7 @@ def reason_of(error: BaseException) -> str:
     """The first line of another library's error, without its full stop, to quote in a message."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(". ") if lines else type(error).__name__
+
+
+class OutOfSpaceError(SweepError):
+    """The disk is too full for the next write; the study pauses."""

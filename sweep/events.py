@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
 class TrialStarted:
+    """`kept` epochs are on disk, `repeated` were reported but lost; `damaged` says of what and why."""
+
     number: int
     attempt: int
     params: dict[str, Any]
-    first_epoch: int
+    kept: int
+    repeated: list[int]
+    damaged: list[str]
 
 
 @dataclass(frozen=True)
 class StepDone:
+    """A sign of life, during evaluation too."""
+
     number: int
     step: int
     max_steps: int
@@ -26,6 +32,15 @@ class EpochDone:
     number: int
     epoch: int
     metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class CheckpointSaved:
+    """An epoch is complete on disk; `best_epoch` is the trial's best so far."""
+
+    number: int
+    epoch: int
+    best_epoch: int
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,8 @@ class AttemptFailed:
 
     `number` is None before the trial was known. `at` (seconds, one clock per machine) tells the
     first of several: the others are often only its echo, a connection that was closed.
+    `kind` is "memory" where that had run out for a batch of `per_device` samples, and "machine" for
+    what is no fault of the trial: a full disk, a storage that cannot be used.
     """
 
     rank: int
@@ -56,7 +73,9 @@ class AttemptFailed:
     error: str
     log: str
     at: float
+    kind: Literal["error", "memory", "machine"] = "error"
+    per_device: int | None = None
 
 
-Event = TrialStarted | StepDone | EpochDone | TrialEnded | TrialPaused | AttemptFailed
+Event = TrialStarted | StepDone | EpochDone | CheckpointSaved | TrialEnded | TrialPaused | AttemptFailed
 PAUSE = "pause"

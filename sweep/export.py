@@ -12,19 +12,18 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from sweep.card import DataCard, read_card
-from sweep.checkpoint import checkpoint_of_epoch
-from sweep.commands import open_study, read_status
+from sweep.checkpoint import TRAINING_STATE, checkpoint_of_epoch
+from sweep.commands import read_status
 from sweep.config import SweepConfig, typed
 from sweep.errors import InputError, SweepError
 from sweep.model_card import model_card
+from sweep.opening import open_study
 from sweep.paths import StudyPaths
 from sweep.scoring import Scores, score_in_clean_process
 from sweep.status import chosen_trial
 
 _TOLERANCE = 1e-6
 _METRICS = "metrics.json"
-# Of a checkpoint, what only a continued training needs.
-_TRAINING_STATE = ("optimizer*", "scheduler*", "scaler*", "rng_state*", "trainer_state*", "manifest*")
 
 
 def export(root: Path, number: int | None, to: Path | None, console: Console) -> int:
@@ -44,7 +43,8 @@ def export(root: Path, number: int | None, to: Path | None, console: Console) ->
     if found is None:
         raise SweepError(
             f"The checkpoint of trial {trial['number']}, epoch {trial['best_epoch']} is not in "
-            f"{paths.trial(trial['number']).root}: choose another trial with --trial."
+            f"{paths.trial(trial['number']).root}: checkpoints.keep and checkpoints.top_k decide which "
+            "trials keep theirs. Export another one with --trial."
         )
     card = read_card(paths)
     staging = target.with_name(f".writing-{target.name}")
@@ -52,7 +52,7 @@ def export(root: Path, number: int | None, to: Path | None, console: Console) ->
     staging.parent.mkdir(parents=True, exist_ok=True)
     try:
         with console.status("Writing the model and scoring it in a clean process …"):
-            shutil.copytree(found.path, staging, ignore=shutil.ignore_patterns(*_TRAINING_STATE))
+            shutil.copytree(found.path, staging, ignore=shutil.ignore_patterns(*TRAINING_STATE))
             _fix_length(staging, config.task.max_length)
             scores = score_in_clean_process(
                 staging,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from sweep.config import ModelConfig
 from sweep.errors import InputError, did_you_mean, reason_of
+from sweep.files import file_hash
 
 _PACKAGE = "package:"
 _WEIGHTS = (
@@ -52,6 +54,17 @@ def model_location(model: ModelConfig) -> str:
             "give a folder written by save_pretrained."
         )
     return str(folder)
+
+
+def model_hash(model: ModelConfig) -> str:
+    """sha256 of a local folder's files, or the hub's name and revision."""
+    location = model_location(model)
+    if not Path(location).is_dir():
+        return f"{location}@{model.revision or 'main'}"
+    digest = hashlib.sha256()
+    for file in sorted(p for p in Path(location).iterdir() if p.is_file()):
+        digest.update(f"{file.name} {file_hash(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def tokenizer_key(model: ModelConfig) -> list[str | None]:

@@ -20,6 +20,15 @@ from sweep.events import (
 from sweep.status import show_params
 
 
+def kept_epochs(kept: int, repeated: list[int]) -> str:
+    """`epochs 1–2 kept, epoch 3 repeated`."""
+    first = {0: "no epoch kept", 1: "epoch 1 kept"}.get(kept, f"epochs 1–{kept} kept")
+    if not repeated:
+        return first
+    span = f"epoch {repeated[0]}" if len(repeated) == 1 else f"epochs {repeated[0]}–{repeated[-1]}"
+    return f"{first}, {span} repeated"
+
+
 class Monitor:
     """Prints the events of a study; use it as a context around the driver's loop."""
 
@@ -71,23 +80,26 @@ class Monitor:
         self._remove_bar(number)
         self._say(f"trial {number}  failed: {error}\n         log: {log}", style="red")
 
-    def retried(self, number: int, error: str) -> None:
-        """A trial goes back to the queue after its process died."""
-        self._remove_bar(number)
-        self._say(f"trial {number}  {error}: it continues from its last epoch", style="yellow")
+    def note(self, text: str, number: int | None = None) -> None:
+        """Something out of the ordinary; trial `number` is not running at the moment."""
+        if number is not None:
+            self._remove_bar(number)
+        self._say(text, style="yellow")
 
     def stopping(self, now: bool) -> None:
-        """A signal arrived."""
+        """The study stops at a signal, a full disk, or because its time is used up."""
         if now:
             self._say("stopping now; nothing finished is lost", style="yellow")
         else:
             self._say(
-                "pausing: running trials stop after their epoch (once more: stop now)",
+                "pausing: running trials stop after their epoch (Ctrl-C once more: stop now)",
                 style="yellow",
             )
 
     def _started(self, event: TrialStarted) -> None:
-        again = f" (attempt {event.attempt}, from epoch {event.first_epoch})"
+        again = f" (attempt {event.attempt}, {kept_epochs(event.kept, event.repeated)})"
+        for line in event.damaged:
+            self._say(f"trial {event.number}  passes over a damaged checkpoint: {line}", style="yellow")
         self._say(
             f"trial {event.number}  started{again if event.attempt > 1 else ''}: {show_params(event.params)}"
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
+CHECKPOINT, WRITING, REMOVING = "checkpoint-", ".writing-", ".removing-"
 
 
 def conf_dir() -> Path:
@@ -45,11 +46,11 @@ class TrialPaths:
         return self.root / "logs" / f"{attempt}.rank-{rank}.log"
 
     def checkpoint(self, step: int) -> Path:
-        return self.root / f"checkpoint-{step}"
+        return self.root / f"{CHECKPOINT}{step}"
 
     def staging(self, step: int) -> Path:
         """Where an epoch's checkpoint is written before it is renamed into place."""
-        return self.root / f".writing-{step}"
+        return self.root / f"{WRITING}{step}"
 
 
 @dataclass(frozen=True)
@@ -67,28 +68,56 @@ class StudyPaths:
         return self.root / "study.db"
 
     @property
+    def new_database(self) -> Path:
+        """Where a study is created; it becomes `database` in one step, whole."""
+        return self.root / ".study.db.new"
+
+    @property
     def lock(self) -> Path:
         return self.root / ".lock"
 
     @property
+    def fingerprint(self) -> Path:
+        """What the study was begun with (JSON): settings, data, model, versions."""
+        return self.root / "fingerprint.json"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def driver(self) -> Path:
+        """Which process drives the study (JSON)."""
+        return self.root / ".driver.json"
+
+    @property
+    def processes(self) -> Path:
+        """One file for each process that works for the driver."""
+        return self.root / ".processes"
+
+    @property
     def data_card(self) -> Path:
         """What preparation found: rows, label names, hashes, baselines (JSON)."""
-        return self.root / "data" / "card.json"
+        return self.data / "card.json"
 
     @property
     def split(self) -> Path:
-        return self.root / "data" / "split"
+        return self.data / "split"
 
     def tokens(self, key: str) -> Path:
-        return self.root / "data" / f"tokens-{key}"
+        return self.data / f"tokens-{key}"
 
     @property
     def best(self) -> Path:
         return self.root / "best"
 
+    @property
+    def trials(self) -> Path:
+        return self.root / "trials"
+
     def trial(self, number: int) -> TrialPaths:
-        return TrialPaths(self.root / "trials" / f"{number:04d}")
+        return TrialPaths(self.trials / f"{number:04d}")
 
     def starting_log(self, attempt: str, rank: int) -> Path:
         """A rank's log until it knows its trial's number."""
-        return self.root / "trials" / f".starting-{attempt}.rank-{rank}.log"
+        return self.trials / f".starting-{attempt}.rank-{rank}.log"

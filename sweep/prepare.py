@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ from omegaconf import DictConfig
 
 from sweep.arguments import batch_plan, training_arguments
 from sweep.baseline import baselines
-from sweep.card import DataCard, write_card
+from sweep.card import DataCard
 from sweep.config import typed
 from sweep.devices import Device, choose_devices, inspect_machine
 from sweep.errors import InputError, input_error
-from sweep.model import check_model, load_tokenizer
+from sweep.model import check_model, load_tokenizer, model_hash
 from sweep.paths import StudyPaths
+from sweep.presence import announce
 from sweep.space import SearchSpace, parse_space
 from sweep.task import data_hash, save_split, split_task, tokenised
 
@@ -55,14 +57,28 @@ def _check_trial(space: SearchSpace, cfg: DictConfig, params: dict[str, Any], us
     training_arguments(trial, Path("unused"), 1, use_cpu, None)
 
 
-def prepare_study(cfg: DictConfig, paths: StudyPaths) -> DataCard:
+def model_hashes(cfg: DictConfig) -> dict[str, str]:
+    """What identifies the pretrained models of a study: sha256 of a folder, or a name and revision."""
+    space = parse_space(cfg)
+    models = {}
+    for params in [{}, *space.corners()]:
+        model = typed(space.apply(cfg, params)).model
+        setting = "model.path" if "model.path" not in params else f"model.path={model.path}"
+        if setting not in models:
+            models[setting] = model_hash(model)
+    return models
+
+
+def prepare_study(cfg: DictConfig, paths: StudyPaths) -> tuple[DataCard, dict[str, str]]:
     """Read, check and split the data, load the model once, tokenise, and score the baselines.
 
-    Everything written lies below `paths.root`, which the caller removes if this fails.
+    Returns:
+        The data card, which the caller writes, and `model_hashes`.
 
     Raises:
         InputError: data or a model that cannot be used.
     """
+    announce(paths, f"prepare-{os.getpid()}")
     datasets.disable_progress_bars()
     config, space = typed(cfg), parse_space(cfg)
     parts, names = split_task(config)
@@ -90,5 +106,4 @@ def prepare_study(cfg: DictConfig, paths: StudyPaths) -> DataCard:
         data_hash=data_hash(parts, names),
         baselines=baselines(train, parts["validation"], average, config.study.seed),
     )
-    write_card(card, paths)
-    return card
+    return card, model_hashes(cfg)

@@ -88,7 +88,14 @@ class SeededSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._inner.sample_relative(study, trial, search_space)
+        drawn = self._inner.sample_relative(study, trial, search_space)
+        # A trial killed between two suggestions has some of its parameters already: draw those
+        # again, in the same order, so that the rest comes out as if it had never been killed.
+        for dimension in self._space.dimensions:
+            known = trial.distributions.get(dimension.path)
+            if known is not None and dimension.path not in drawn and not known.single():
+                self._inner.sample_independent(study, trial, dimension.path, known)
+        return drawn
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -9,10 +9,11 @@ from optuna.trial import FrozenTrial
 from rich.markup import escape
 from rich.table import Table
 
-from sweep.checkpoint import checkpoint_of_epoch
-from sweep.config import SweepConfig
+from sweep.checkpoint import IncompleteError, checkpoint_folders, checkpoint_of_epoch, read_checkpoint
+from sweep.config import ObjectiveConfig, SweepConfig
 from sweep.errors import InputError
 from sweep.paths import StudyPaths
+from sweep.record import ATTEMPTS, ERROR, best_of, epochs_of
 from sweep.space import SearchSpace
 
 Status = dict[str, Any]
@@ -22,7 +23,7 @@ def study_status(
     study: Study, config: SweepConfig, paths: StudyPaths, space: SearchSpace, n_trials: int
 ) -> Status:
     """One JSON-ready object; its shape is part of the interface and documented in the README."""
-    trials = [_trial(t, space) for t in study.get_trials(deepcopy=False)]
+    trials = [_trial(t, space, config.objective) for t in study.get_trials(deepcopy=False)]
     done = sum(t["state"] in ("COMPLETE", "PRUNED", "FAIL") for t in trials)
     best = best_trial(trials, config.objective.direction)
     return {
@@ -73,33 +74,67 @@ def chosen_trial(status: Status, number: int | None, root: str) -> dict[str, Any
     return dict(trials[number])
 
 
-def _trial(trial: FrozenTrial, space: SearchSpace) -> dict[str, Any]:
+def _trial(trial: FrozenTrial, space: SearchSpace, objective: ObjectiveConfig) -> dict[str, Any]:
     attributes = trial.user_attrs
-    best = attributes.get("best", {})
-    epochs = [v for k, v in attributes.items() if k.startswith("epoch:")]
+    epochs = epochs_of(attributes)
+    best = best_of(epochs, objective)
     dimensions = {d.path: d for d in space.dimensions}
     return {
         "number": trial.number,
         "state": trial.state.name,
-        "attempts": len(attributes.get("attempts", [])),
-        "value": best.get("value"),
-        "best_epoch": best.get("epoch"),
+        "attempts": len(attributes.get(ATTEMPTS, [])),
+        "value": best.value if best else None,
+        "best_epoch": best.epoch if best else None,
         "params": {
             path: dimensions[path].config_value(value) if path in dimensions else value
             for path, value in trial.params.items()
         },
-        "epochs": sorted(
-            ({"epoch": int(e["epoch"]), **{k: v for k, v in e.items() if k != "epoch"}} for e in epochs),
-            key=lambda e: e["epoch"],
-        ),
-        "seconds": round(sum(e["seconds"] for e in epochs), 3),
-        "error": attributes.get("error"),
+        "epochs": [
+            {"epoch": n, **{k: v for k, v in metrics.items() if k != "epoch"}}
+            for n, metrics in epochs.items()
+        ],
+        "seconds": round(sum(metrics["seconds"] for metrics in epochs.values()), 3),
+        "error": attributes.get(ERROR),
     }
 
 
 def _checkpoint(trial: dict[str, Any], paths: StudyPaths) -> str | None:
     found = checkpoint_of_epoch(paths.trial(trial["number"]), trial["best_epoch"])
     return str(found.path.resolve()) if found else None
+
+
+def checkpoint_list(status: Status, paths: StudyPaths) -> list[dict[str, Any]]:
+    """What lies on disk, trial by trial: name, epoch, size in bytes, metrics, and what is wrong with it.
+
+    Contents are not read: sizes tell a torn file, a resume looks closer.
+    """
+    found: list[dict[str, Any]] = []
+    for trial in status["trials"]:
+        for folder in checkpoint_folders(paths.trial(trial["number"])):
+            line: dict[str, Any] = {"trial": trial["number"], "name": folder.name}
+            try:
+                manifest = read_checkpoint(folder).manifest
+                line |= {"epoch": manifest.epoch, "bytes": manifest.size, "metrics": manifest.metrics}
+                line |= {"resumable": not manifest.weights_only, "problem": None}
+            except IncompleteError as problem:
+                line |= {"epoch": None, "bytes": None, "metrics": {}, "resumable": False}
+                line |= {"problem": str(problem)}
+            found.append(line)
+    return found
+
+
+def checkpoint_table(checkpoints: list[dict[str, Any]]) -> Table:
+    """One row a checkpoint; its name is what `sweep resume … from=` takes."""
+    table = Table(title="checkpoints", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in ("trial", "name", "epoch", "accuracy", "F1", "loss", "MB", ""):
+        table.add_column(column, justify="left" if column in ("name", "") else "right", no_wrap=True)
+    for line in checkpoints:
+        scores = [f"{line['metrics'][k]:.4f}" if line["metrics"] else "" for k in ("accuracy", "f1", "loss")]
+        note = line["problem"] or ("" if line["resumable"] else "weights only")
+        size = f"{line['bytes'] / 1e6:.1f}" if line["bytes"] is not None else ""
+        epoch = str(line["epoch"]) if line["epoch"] is not None else ""
+        table.add_row(str(line["trial"]), line["name"], epoch, *scores, size, escape(note))
+    return table
 
 
 def status_table(status: Status) -> Table:

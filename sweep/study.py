@@ -1,43 +1,46 @@
-"""The Optuna study: the only code that touches its storage.
+"""The Optuna study: with `record`, the only code that touches its storage.
 
-Ranks ask and report through `TrialRecord`; the driver creates, counts, requeues and fails trials.
-What a trial keeps beside Optuna's own fields are the user attributes `attempts` (a list),
-`epoch:<n>` (the metrics of one epoch), `best` (epoch and value), `error` and `log`.
+Ranks report through `record`; the driver creates, counts, requeues and fails trials.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import Study
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from sweep.config import SweepConfig
 from sweep.errors import SweepError
+from sweep.files import sync_folder
 from sweep.paths import StudyPaths
+from sweep.record import ATTEMPTS, DEATHS, ERROR, LIMIT, LOG
 from sweep.sampler import build_pruner, build_sampler
 from sweep.space import SearchSpace
 
+_SECONDS = "seconds"
+STORAGE_ERRORS = (StorageInternalError, SQLAlchemyError, sqlite3.Error)
 _SQLITE_PATIENCE = 60  # seconds to wait while another process writes
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # the monitor says what a person needs
 
 
-def open_storage(config: SweepConfig, paths: StudyPaths) -> RDBStorage:
-    """The study's storage: SQLite in its folder unless `storage.url` names another."""
+def open_storage(config: SweepConfig, paths: StudyPaths, database: Path | None = None) -> RDBStorage:
+    """The study's storage: SQLite in its folder (or `database`) unless `storage.url` names another."""
     url = config.storage.url
     if url is None:
         return RDBStorage(
             # The path goes around the URL: a folder's name may hold ?, % or #.
             "sqlite://",
             engine_kwargs={
-                "creator": _sqlite_creator(str(paths.database)),
+                "creator": _sqlite_creator(str(database or paths.database)),
                 "poolclass": QueuePool,
             },
         )
@@ -52,12 +55,32 @@ def _sqlite_creator(path: str) -> Any:
 
 
 def create_study(config: SweepConfig, paths: StudyPaths) -> Study:
-    """Create the Optuna study; done once, by the driver."""
+    """Create the Optuna study; done once, by the driver. A kill leaves a whole study or none."""
+    if config.storage.url is not None:
+        return _create(config, open_storage(config, paths))
+    paths.new_database.unlink(missing_ok=True)
+    storage = open_storage(config, paths, paths.new_database)
+    _create(config, storage)
+    storage.engine.dispose()
+    paths.new_database.replace(paths.database)
+    sync_folder(paths.root)
+    return load_study(config, paths)
+
+
+def _create(config: SweepConfig, storage: RDBStorage) -> Study:
     return optuna.create_study(
-        storage=open_storage(config, paths),
+        storage=storage,
         study_name=config.study.name,
         direction=config.objective.direction,  # type: ignore[arg-type]
+        load_if_exists=config.storage.url is not None,
     )
+
+
+def study_exists(config: SweepConfig, paths: StudyPaths) -> bool:
+    """Whether the storage holds the study, which a launch creates last."""
+    if config.storage.url is None:
+        return paths.database.is_file()
+    return config.study.name in optuna.get_all_study_names(open_storage(config, paths))
 
 
 def load_study(config: SweepConfig, paths: StudyPaths) -> Study:
@@ -87,43 +110,6 @@ def search_arguments(config: SweepConfig, paths: StudyPaths, space: SearchSpace)
     }
 
 
-@dataclass(frozen=True)
-class Best:
-    """A trial's best epoch so far; ties go to the earlier epoch."""
-
-    epoch: int
-    value: float
-
-
-class TrialRecord:
-    """What rank 0 writes about its trial. Storage calls per epoch: report, verdict, two attributes."""
-
-    def __init__(self, trial: Trial, direction: str) -> None:
-        self._trial, self._maximize = trial, direction == "maximize"
-        attributes = trial.user_attrs
-        self.attempt = len(attributes.get("attempts", [])) + 1
-        self.best = Best(**attributes["best"]) if "best" in attributes else None
-
-    def begin(self, name: str, world_size: int, devices: list[str]) -> None:
-        """Record this attempt."""
-        attempts = [*self._trial.user_attrs.get("attempts", [])]
-        attempts.append({"name": name, "started": time.time(), "world_size": world_size, "devices": devices})
-        self._trial.set_user_attr("attempts", attempts)
-
-    def epoch(self, epoch: int, value: float, metrics: dict[str, float]) -> bool:
-        """Report one epoch; True if the pruner wants the trial to end.
-
-        An epoch that was reported before a crash and is trained again keeps its first report.
-        """
-        better = self.best is None or (value > self.best.value if self._maximize else value < self.best.value)
-        self._trial.set_user_attr(f"epoch:{epoch}", metrics)
-        if better:
-            self.best = Best(epoch, value)
-            self._trial.set_user_attr("best", {"epoch": epoch, "value": value})
-        self._trial.report(value, epoch)
-        return bool(self._trial.should_prune())
-
-
 def count_unfinished_budget(study: Study, n_trials: int) -> int:
     """How many attempts may still be started: the total less what finished or is running."""
     states = [t.state for t in study.get_trials(deepcopy=False)]
@@ -147,15 +133,44 @@ def fail_trial(study: Study, number: int, error: str, log: str) -> None:
     """End a RUNNING trial as FAIL and record why."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if trial.number == number:
-            study._storage.set_trial_user_attr(trial._trial_id, "error", error)
-            study._storage.set_trial_user_attr(trial._trial_id, "log", log)
+            study._storage.set_trial_user_attr(trial._trial_id, ERROR, error)
+            study._storage.set_trial_user_attr(trial._trial_id, LOG, log)
             study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
 
-def attempts_of(study: Study, number: int) -> int:
-    """How many attempts a trial has had."""
-    trials = {t.number: t for t in study.get_trials(deepcopy=False)}
-    return len(trials[number].user_attrs.get("attempts", []))
+def trial_of(study: Study, number: int) -> FrozenTrial:
+    """Trial `number`, read afresh."""
+    storage = study._storage
+    return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study._study_id, number))
+
+
+def count_death(study: Study, number: int) -> int:
+    """Note that an attempt of a trial was killed; how many in a row did not finish an epoch.
+
+    Pauses and the deaths of drivers do not count, and an epoch that was kept starts the count anew.
+    """
+    trial = trial_of(study, number)
+    attempts = trial.user_attrs.get(ATTEMPTS, [])
+    kept = attempts[-1].get("kept_epochs", 0) if attempts else 0
+    last = trial.user_attrs.get(DEATHS, {"kept_epochs": -1, "count": 0})
+    count = last["count"] + 1 if last["kept_epochs"] == kept else 1
+    study._storage.set_trial_user_attr(trial._trial_id, DEATHS, {"kept_epochs": kept, "count": count})
+    return int(count)
+
+
+def set_per_device_limit(study: Study, number: int, limit: int) -> None:
+    """Let the trial's further attempts put at most `limit` samples on a device at a time."""
+    study._storage.set_trial_user_attr(trial_of(study, number)._trial_id, LIMIT, limit)
+
+
+def seconds_spent(study: Study) -> float:
+    """Wall-clock seconds that all sessions of the study have used together."""
+    return float(study.user_attrs.get(_SECONDS, 0.0))
+
+
+def save_seconds_spent(study: Study, seconds: float) -> None:
+    """Keep what `seconds_spent` returns."""
+    study.set_user_attr(_SECONDS, seconds)
 
 
 def trial_state(storage: RDBStorage, study_name: str, number: int) -> TrialState:

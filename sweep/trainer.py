@@ -8,26 +8,30 @@ keeps the last score. Each of these is closed below by overriding the method tha
 from __future__ import annotations
 
 import math
+import shutil
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from optuna.exceptions import TrialPruned
 from optuna.trial import Trial
 from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from sweep import checkpoint
 from sweep.config import ObjectiveConfig
-from sweep.errors import SweepError
-from sweep.events import EpochDone, Event, StepDone, TrialStarted
+from sweep.errors import OutOfSpaceError, SweepError
+from sweep.events import CheckpointSaved, EpochDone, Event, StepDone, TrialStarted
 from sweep.length_groups import LengthGroupedEpochSampler
 from sweep.paths import TrialPaths
-from sweep.study import TrialRecord
+from sweep.record import TrialRecord
 
 _STEP_EVENTS_PER_SECOND = 2
+_SLACK = 8_000_000  # bytes of a checkpoint beside model and optimizer: tokenizer, state, logs
 _T = TypeVar("_T")
 
 
@@ -50,17 +54,15 @@ class TrialParts:
         trainer_arguments: keyword arguments of Trainer (args, model_init, datasets, …).
         train_lengths: tokens of each training row, for length-grouped batches.
         paths: the trial's folder.
-        objective: metric and direction.
         global_batch_size: samples of one optimizer step over all ranks.
-        keep_best: after the trial, keep only its best epoch's checkpoint.
+        config: sha256 of the settings it is trained with, kept in its checkpoints.
     """
 
     trainer_arguments: dict[str, Any]
     train_lengths: list[int]
     paths: TrialPaths
-    objective: ObjectiveConfig
     global_batch_size: int
-    keep_best: bool
+    config: str
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Link:
 
 
 class _StepReporter(TrainerCallback):  # type: ignore[misc]
-    """Tells the driver how far the trial is, a few times a second at most."""
+    """Tells the driver that, and how far, the trial goes on; a few times a second at most."""
 
     def __init__(self, number: int, link: Link) -> None:
         self._number, self._link, self._last = number, link, 0.0
@@ -87,6 +89,8 @@ class _StepReporter(TrainerCallback):  # type: ignore[misc]
         if now - self._last >= 1 / _STEP_EVENTS_PER_SECOND:
             self._last = now
             self._link.send(StepDone(self._number, state.global_step, state.max_steps))
+
+    on_prediction_step = on_step_end
 
 
 class SweepTrainer(Trainer):  # type: ignore[misc]
@@ -100,8 +104,8 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
     def __init__(
         self,
         base_args: TrainingArguments,
-        build: Callable[[dict[str, Any], int], TrialParts],
-        direction: str,
+        build: Callable[[dict[str, Any], int, int | None], TrialParts],
+        objective: ObjectiveConfig,
         link: Link,
     ) -> None:
         # Deliberately no super().__init__() yet, see above; upstream's search needs only these.
@@ -112,7 +116,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         self.hp_search_backend: Any = None
         self.hp_space: Any = None
         self.compute_objective: Any = None
-        self._build, self._direction, self._link = build, direction, link
+        self._build, self._objective, self._link = build, objective, link
         self._record: TrialRecord | None = None
         self._verdict: type[BaseException] | None = None
         self._saving = False
@@ -139,32 +143,39 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
     def _train(self, trial: Any, ignore_keys_for_eval: list[str] | None) -> Any:
         params = self.hp_space(trial)
         self.number = trial.number
-        self._parts = parts = self._build(params, trial.number)
+        if isinstance(trial, Trial):
+            self._record = TrialRecord(trial, self._objective)
+        limit = self._agree(self._record.per_device_limit if self._record else None)
+        self._parts = self._build(params, trial.number, limit)
         search = (self.hp_search_backend, self.hp_space, self.compute_objective)
-        super().__init__(**parts.trainer_arguments, callbacks=[_StepReporter(trial.number, self._link)])
+        super().__init__(**self._parts.trainer_arguments, callbacks=[_StepReporter(trial.number, self._link)])
         self.hp_search_backend, self.hp_space, self.compute_objective = search
         self.objective = None
-        latest = None
-        if self.args.process_index == 0:
-            checkpoint.sweep_debris(parts.paths)
-            latest = checkpoint.latest_checkpoint(parts.paths)
-        latest = self._agree(latest)
-        if isinstance(trial, Trial):
-            self._record = TrialRecord(trial, self._direction)
-            self._record.begin(self._link.attempt, self.args.world_size, self._link.devices)
-            first = latest.manifest.epoch + 1 if latest else 1
-            self._link.send(TrialStarted(trial.number, self._record.attempt, params, first))
+        start, pruned = self._agree(self._begin(params) if self._record else ("", False))
+        if pruned:
+            raise TrialPruned
         self._epoch_started = time.monotonic()
-        start = str(latest.path) if latest else None
-        output = super().train(start, trial, ignore_keys_for_eval)
+        output = super().train(start or None, trial, ignore_keys_for_eval)
         # All epochs were done before a crash came in between the last commit and the end.
         self._set_objective()
         return output
 
-    def retain_checkpoints(self) -> None:
-        """After the trial ended: keep what the config wants of it. Rank 0 only."""
-        if self._record is not None and self._record.best is not None and self._parts.keep_best:
-            checkpoint.retain(self._parts.paths, [self._record.best.epoch])
+    def _begin(self, params: dict[str, Any]) -> tuple[str, bool]:
+        """On rank 0: where the attempt starts, and whether the trial had lost its pruner's verdict."""
+        assert self._record is not None and self.number is not None
+        checkpoint.sweep_debris(self._parts.paths)
+        found = checkpoint.survey(self._parts.paths, self._parts.config)
+        asked_last = self._record.asked_last(found.epoch)
+        repeated = self._record.begin(
+            self._link.attempt, self.args.world_size, self._link.devices, found.epoch, found.damaged
+        )
+        self._link.send(
+            TrialStarted(self.number, self._record.attempt, params, found.epoch, repeated, found.damaged)
+        )
+        # Killed after the checkpoint and before the verdict was obeyed: obey it now.
+        unfinished = 0 < found.epoch < self.args.num_train_epochs
+        pruned = unfinished and asked_last and self._record.unpromising(found.epoch)
+        return str(found.latest.path) if found.latest else "", pruned
 
     # ---- upstream's hooks, in the order in which an epoch meets them ----
 
@@ -197,8 +208,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
             return
         epoch = round(self.state.epoch)
         scores = self._scores(metrics, epoch)
-        value = scores[self._parts.objective.metric]
-        for name in ("loss", self._parts.objective.metric):
+        for name in ("loss", self._objective.metric):
             if not math.isfinite(scores[name]):
                 raise SweepError(
                     f"epoch {epoch} has {name}={scores[name]}: training diverged. "
@@ -206,7 +216,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
                 )
         verdict: type[BaseException] | None = None
         if self._record is not None:
-            unpromising = self._record.epoch(epoch, value, scores)
+            unpromising = self._record.report(epoch, scores)
             # After the last epoch there is nothing to save: the trial is complete.
             if unpromising and epoch < self.args.num_train_epochs:
                 verdict = TrialPruned
@@ -218,22 +228,69 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Let upstream write into a staging folder, then commit it on rank 0."""
-        step, paths = self.state.global_step, self._parts.paths
-        if self.args.process_index == 0:
-            checkpoint.prepare_staging(paths, step)
+        step, first = self.state.global_step, self.args.process_index == 0
+        if first:
+            self._make_room(step)
         self._barrier()
         self._saving = True
         try:
             super()._save_checkpoint(model, trial)
+            self._barrier()
+            if first:
+                self._commit(step)
+        except BaseException:
+            if first:
+                checkpoint.discard_staging(self._parts.paths, step)
+            raise
         finally:
             self._saving = False
         self._barrier()
-        if self.args.process_index == 0:
-            epoch = round(self.state.epoch)
-            checkpoint.commit(paths, trial.number, epoch, step, self.args.world_size, self._last_scores)
-            if self._parts.keep_best and self._record is not None and self._record.best is not None:
-                checkpoint.retain(paths, [epoch, self._record.best.epoch])
-        self._barrier()
+
+    def _make_room(self, step: int) -> None:
+        """Check the space, then prepare the place for a checkpoint.
+
+        Raises:
+            OutOfSpaceError: the disk has less room than model and optimizer need.
+        """
+        assert self.model is not None
+        tensors = [*self.model.state_dict().values()]
+        tensors += [t for state in self.optimizer.state.values() for t in state.values()]
+        needed = _SLACK + sum(t.nbytes for t in tensors if isinstance(t, torch.Tensor))
+        free = shutil.disk_usage(self._parts.paths.root).free
+        if free < needed:
+            raise OutOfSpaceError(
+                f"a checkpoint needs {needed / 1e6:.0f} MB and {self._parts.paths.root} has "
+                f"{free / 1e6:.0f} MB left"
+            )
+        checkpoint.prepare_staging(self._parts.paths, step)
+
+    def _commit(self, step: int) -> None:
+        epoch = round(self.state.epoch)
+        checkpoint.commit(
+            self._parts.paths,
+            trial=self._trial.number,
+            epoch=epoch,
+            step=step,
+            world_size=self.args.world_size,
+            metrics=self._last_scores,
+            config=self._parts.config,
+        )
+        best = self._record.best if self._record is not None else None
+        self._link.send(CheckpointSaved(self._trial.number, epoch, best.epoch if best else epoch))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Restore the generators; after a change of the number of ranks seed them from the epoch.
+
+        Upstream would go on with the generators as the start left them, and so repeat the dropout
+        of the first epoch. Rank k of n draws alike in every attempt that starts at this epoch.
+        """
+        size, rank = self.args.world_size, self.args.process_index
+        name = "rng_state.pth" if size == 1 else f"rng_state_{rank}.pth"
+        if checkpoint is not None and not Path(checkpoint, name).is_file():
+            text = f"{self.args.seed}:{self.state.global_step}:{size}:{rank}"
+            set_seed(zlib.crc32(text.encode()))
+        else:
+            super()._load_rng_state(checkpoint)
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         super()._maybe_log_save_evaluate(*args, **kwargs)

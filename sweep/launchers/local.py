@@ -7,8 +7,11 @@ import importlib
 import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -16,12 +19,14 @@ from typing import Any
 
 from sweep.config import LauncherConfig
 from sweep.devices import Device, planned_ranks, usable_cores
-from sweep.errors import SweepError
+from sweep.errors import SweepError, reason_of
 from sweep.events import PAUSE, Event
 from sweep.ranks import RankSpec, redirect_output
 
 _PRELOAD = ("sweep.attempt", "sweep.prepare")
 _RANK = "sweep.attempt:run_rank"
+_SERVER_DIED = 255
+_STARTS = 3  # a fork server that was killed is replaced by the next start, unless it dies in between
 _EXIT_PATIENCE = 10  # seconds a rank has for its last breath after it was killed
 
 
@@ -56,8 +61,9 @@ class LocalGroup:
         return found
 
     def exit_codes(self) -> list[int | None]:
-        """Exit codes by rank."""
-        return [process.exitcode for process in self._processes]
+        """Exit codes by rank; the death of the fork server (255) is that of its ranks."""
+        codes = (process.exitcode for process in self._processes)
+        return [-signal.SIGKILL if code == _SERVER_DIED else code for code in codes]
 
     def pause(self) -> None:
         """Ask rank 0; its verdict reaches the others."""
@@ -106,14 +112,11 @@ class LocalLauncher:
         with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
             log = Path(folder) / "log"
             ours, theirs = self._context.Pipe()
-            process = self._context.Process(
-                target=_answer, args=(theirs, log, function, arguments), daemon=True
-            )
-            process.start()
+            process = self._fork(True, _answer, theirs, log, function, arguments)
             theirs.close()
             try:
                 answer = ours.recv()
-            except EOFError:
+            except (EOFError, OSError):
                 process.join()
                 said = log.read_text() if log.exists() else ""
                 raise SweepError(
@@ -124,6 +127,21 @@ class LocalLauncher:
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+    def _fork(self, daemon: bool, target: Callable[..., Any], *arguments: Any) -> ForkServerProcess:
+        """A process of the warm server, which is replaced if somebody killed it."""
+        for attempt in range(1, _STARTS + 1):
+            process = self._context.Process(target=target, args=arguments, daemon=daemon)
+            try:
+                process.start()
+                return process
+            except (OSError, EOFError) as error:
+                if attempt == _STARTS:
+                    raise SweepError(
+                        f"No process can be started ({reason_of(error) or 'the fork server died'}): "
+                        "look for out-of-memory messages in the system's log, then resume the study."
+                    ) from None
+        raise AssertionError
 
     def start(self, study_dir: Path, attempt: str, devices: tuple[Device, ...]) -> LocalGroup:
         """Start one rank per device; they meet through a file in a private folder."""
@@ -143,12 +161,17 @@ class LocalLauncher:
                 backend=backend,
             )
             ours, theirs = self._context.Pipe()
-            process = self._context.Process(target=_call, args=(_RANK, spec, theirs))
-            process.start()
+            process = self._fork(False, _call, _RANK, spec, theirs)
             theirs.close()
             processes.append(process)
             lines.append(ours)
         return LocalGroup(processes, lines, devices, folder)
+
+
+def _end_with_driver(line: Connection) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        line.recv()  # the driver never speaks to a call; this returns when it is gone
+    os._exit(1)
 
 
 def _call(function: str, *arguments: Any) -> Any:
@@ -158,6 +181,7 @@ def _call(function: str, *arguments: Any) -> Any:
 
 
 def _answer(line: Connection, log: Path, function: str, arguments: tuple[Any, ...]) -> None:
+    threading.Thread(target=_end_with_driver, args=(line,), daemon=True).start()
     redirect_output(log)
     try:
         answer: Any = _call(function, *arguments)

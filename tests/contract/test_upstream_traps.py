@@ -18,14 +18,15 @@ from sweep.arguments import training_arguments
 from sweep.config import ModelConfig, ObjectiveConfig, SweepConfig, TrainerConfig
 from sweep.model import load_model, load_tokenizer
 from sweep.paths import StudyPaths
+from sweep.record import best_of, epochs_of
 from sweep.study import load_study
 from sweep.trainer import Link, SweepTrainer, TrialParts
 from tests.conftest import RunStudy
 
 
 def _intermediate(root: Path, number: int) -> dict[int, float]:
-    from sweep.commands import open_study
     from sweep.config import typed
+    from sweep.opening import open_study
 
     paths, cfg = open_study(root)
     return load_study(typed(cfg), paths).trials[number].intermediate_values
@@ -182,7 +183,7 @@ class _InProcess:
         self.accuracies = iter(accuracies or [])
         self.seen: list[dict[str, Any]] = []
 
-    def build(self, params: dict[str, Any], number: int) -> TrialParts:
+    def build(self, params: dict[str, Any], number: int, limit: int | None) -> TrialParts:
         config = SweepConfig(trainer=TrainerConfig(num_train_epochs=3, global_batch_size=8))
         config.trainer.seed = params.get("seed", 0)
         config.trainer.arguments = {"learning_rate": 1e-3, "weight_decay": params.get("weight_decay", 0.0)}
@@ -201,14 +202,15 @@ class _InProcess:
             },
             [4] * 16,
             folder,
-            ObjectiveConfig(),
             8,
-            True,
+            "settings",
         )
 
     def search(self, hp_space: Any, n_trials: int) -> optuna.Study:
         base = training_arguments(SweepConfig(), self.paths.root, 1, True, None)
-        trainer = SweepTrainer(base, self.build, "maximize", Link(lambda _: None, lambda: False, "a", []))
+        trainer = SweepTrainer(
+            base, self.build, ObjectiveConfig(), Link(lambda _: None, lambda: False, "a", [])
+        )
         storage = f"sqlite:///{self.paths.root}/study.db"
         trainer.hyperparameter_search(
             hp_space=hp_space,
@@ -227,7 +229,8 @@ def test_the_value_of_a_trial_is_its_best_epochs(tmp_path: Path, tiny_model: Pat
     inside = _InProcess(tmp_path, tiny_model, [0.6, 0.9, 0.7, 0.8, 0.4, 0.8])
     study = inside.search(lambda _: {}, 2)
     assert [t.value for t in study.trials] == [0.9, 0.8]
-    assert [t.user_attrs["best"]["epoch"] for t in study.trials] == [2, 1]
+    best = [best_of(epochs_of(t.user_attrs), ObjectiveConfig()) for t in study.trials]
+    assert [b.epoch for b in best if b] == [2, 1]
     assert [list(t.intermediate_values.values()) for t in study.trials] == [
         [0.6, 0.9, 0.7],
         [0.8, 0.4, 0.8],

@@ -1,0 +1,71 @@
+"""Files that are whole or not there: durable writes, removals by rename, and a full disk told apart."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+_BLOCK = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# How libraries that hide the errno say it: Rust (safetensors), glibc, SQLite.
+_FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `path` so that a kill or a power cut leaves the old or the new text, never a part."""
+    new = path.with_name(f".{path.name}.new")
+    with new.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    new.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove `folder`; it is out of the way at once, so a kill never leaves half of it in place."""
+    aside = folder.with_name(f".removing-{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.rename(aside)
+    shutil.rmtree(aside)
+
+
+def file_hash(file: Path, flush: bool = False) -> str:
+    """sha256 of a file's contents; with `flush` they are forced to the disk as well."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+        if flush:
+            os.fsync(stream.fileno())
+    return digest.hexdigest()
+
+
+def is_out_of_space(error: BaseException) -> bool:
+    """Whether a full disk (or quota) is what `error`, or what led to it, is about."""
+    return any(
+        (isinstance(e, OSError) and e.errno in _FULL) or any(text in str(e) for text in _FULL_TEXTS)
+        for e in chain(error)
+    )
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """`error` and what led to it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
