@@ -23,7 +23,7 @@ from sweep.errors import SweepError, reason_of
 from sweep.events import PAUSE, Event
 from sweep.ranks import RankSpec, redirect_output
 
-_PRELOAD = ("sweep.attempt", "sweep.prepare")
+_PRELOAD = ("sweep.preload",)
 _RANK = "sweep.attempt:run_rank"
 _SERVER_DIED = 255
 _STARTS = 3  # a fork server that was killed is replaced by the next start, unless it dies in between
