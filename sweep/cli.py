@@ -144,6 +144,9 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:  # a disk that is full or gone; what was finished is on it
+        errors.print(f"[bold red]sweep:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(1)
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -23,7 +23,7 @@ from sweep.recovery import choose_checkpoint, recover, take_choice
 from sweep.resumption import changed_config, compare
 from sweep.space import SearchSpace
 from sweep.status import Status, study_status
-from sweep.study import load_study, seconds_spent, study_exists
+from sweep.study import load_study, seconds_spent, storage_faults, study_exists
 from sweep.summary import introduce, quoted, summarise
 
 
@@ -42,7 +42,7 @@ def launch(cfg: DictConfig, console: Console) -> int:
             f"or start another one with: study.name={config.study.name}-2"
         )
     launcher = LocalLauncher(config.launcher)
-    with new_folder(paths.root) as ready, driving(paths):
+    with new_folder(paths.root) as ready, driving(paths), storage_faults(paths):
         save_config(cfg, paths)
         devices, study = create(cfg, paths, launcher, console)
         ready()
@@ -66,7 +66,7 @@ def resume(root: Path, words: list[str], widen: bool, console: Console) -> int:
     choice, overrides = take_choice(words)
     cfg = changed_config(old, overrides)
     config, space = checked(cfg)
-    with driving(paths):
+    with driving(paths), storage_faults(paths):
         console.print(f"resuming {paths.root}", highlight=False, soft_wrap=True)
         launcher = LocalLauncher(config.launcher)
         if not study_exists(config, paths):

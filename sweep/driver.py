@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
 import time
 from multiprocessing.connection import wait
@@ -15,7 +14,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweep.config import SweepConfig
 from sweep.devices import DevicePool
-from sweep.errors import SweepError, reason_of
 from sweep.events import (
     AttemptFailed,
     CheckpointSaved,
@@ -82,11 +80,6 @@ class Driver:
             with self._monitor:
                 self._retention.open(*self._stock())
                 return self._loop()
-        except STORAGE_ERRORS as error:
-            raise SweepError(
-                f"The study is paused: its storage cannot be used ({reason_of(error)}). Nothing finished "
-                f"is lost. When that is mended, type\n  sweep resume {shlex.quote(str(self._paths.root))}"
-            ) from None
         finally:
             for attempt in self._active:
                 attempt.group.kill()

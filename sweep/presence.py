@@ -91,11 +91,17 @@ def driving(paths: StudyPaths) -> Iterator[None]:
     """Be the study's only driver; the lock goes with its process, however it ends.
 
     Raises:
-        InputError: another driver holds it; names its pid and host.
+        InputError: another driver holds it (names its pid and host), or the folder cannot be written.
     """
     lock = FileLock(paths.lock, timeout=0)
     try:
         lock.acquire()
+        write_text(paths.driver, json.dumps(asdict(this_process())))
+    except OSError as error:
+        lock.release()
+        raise InputError(
+            f"{paths.root} cannot be written ({error.strerror}): make it writable, or make room on its disk."
+        ) from None
     except Timeout:
         other = driver_of(paths)
         who = f"process {other.pid} on {other.host}" if other else "another process"
@@ -104,7 +110,6 @@ def driving(paths: StudyPaths) -> Iterator[None]:
             "or pause it with sweep stop."
         ) from None
     try:
-        write_text(paths.driver, json.dumps(asdict(this_process())))
         yield
     finally:
         paths.driver.unlink(missing_ok=True)

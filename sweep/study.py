@@ -5,8 +5,10 @@ Ranks report through `record`; the driver creates, counts, requeues and fails tr
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from sweep.config import SweepConfig
-from sweep.errors import SweepError
+from sweep.errors import SweepError, reason_of
 from sweep.files import sync_folder
 from sweep.paths import StudyPaths
 from sweep.record import ATTEMPTS, DEATHS, ERROR, LIMIT, LOG
@@ -171,6 +173,18 @@ def seconds_spent(study: Study) -> float:
 def save_seconds_spent(study: Study, seconds: float) -> None:
     """Keep what `seconds_spent` returns."""
     study.set_user_attr(_SECONDS, seconds)
+
+
+@contextlib.contextmanager
+def storage_faults(paths: StudyPaths) -> Iterator[None]:
+    """Turn a storage that fails (disk full, locked for too long, server gone) into one message."""
+    try:
+        yield
+    except STORAGE_ERRORS as error:
+        raise SweepError(
+            f"The study is paused: its storage cannot be used ({reason_of(error)}). Nothing finished "
+            f"is lost. When that is mended, type\n  sweep resume {shlex.quote(str(paths.root))}"
+        ) from None
 
 
 def trial_state(storage: RDBStorage, study_name: str, number: int) -> TrialState:

@@ -1,171 +1,177 @@
-"""Real SIGKILLs: what was finished stays, ranks do not outlive their driver, the result is the same."""
+"""Drivers, fork servers and hung ranks: killed in every room of a study's life, resumed, compared."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
+from sweep.chaos import compare_results, study_result
 from tests.conftest import Command
+from tests.faults.harness import Running, gone
+from tests.faults.points import Point, landed, plan
 
-
-class Running:
-    """A `sweep` command in the background whose lines are read as they come."""
-
-    def __init__(self, arguments: list[str], cwd: Path) -> None:
-        self._log = cwd / f"{time.monotonic_ns()}.txt"
-        with self._log.open("w") as stream:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "sweep", *arguments],
-                cwd=cwd,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-            )
-
-    @property
-    def output(self) -> str:
-        return self._log.read_text()
-
-    def wait_for(self, text: str, seconds: float = 120) -> None:
-        deadline = time.monotonic() + seconds
-        while text not in self.output:
-            assert self.process.poll() is None, f"ended before {text!r}:\n{self.output}"
-            assert time.monotonic() < deadline, f"no {text!r} in {seconds} s:\n{self.output}"
-            time.sleep(0.01)
-
-    def family(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def ranks(self, study: Path) -> list[psutil.Process]:
-        """The processes that write a trial's log: rank 0 first."""
-        found = {}
-        for process in self.family():
-            for file in process.open_files():
-                if ".rank-" in file.path and str(study) in file.path:
-                    found[file.path.rsplit("rank-", 1)[1]] = process
-        return [found[key] for key in sorted(found)]
-
-
-def _gone(processes: list[psutil.Process], seconds: float) -> bool:
-    _, alive = psutil.wait_procs(processes, timeout=seconds)
-    return not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-
-
-def _result(root: Path, command: Command) -> dict[str, Any]:
-    """Everything that must not depend on crashes: trials, values, epochs, and the best weights."""
-    status = json.loads(command("status", str(root), "--json").stdout)
-    times = {"seconds", "runtime", "samples_per_second", "steps_per_second"}
-    trials = [
-        {
-            "number": t["number"],
-            "state": t["state"],
-            "value": t["value"],
-            "params": t["params"],
-            "epochs": [{k: v for k, v in e.items() if k not in times} for e in t["epochs"]],
-        }
-        for t in status["trials"]
-    ]
-    weights = (Path(status["best"]["checkpoint"]) / "model.safetensors").read_bytes()
-    return {"trials": trials, "best": status["best"]["number"], "sha256": hashlib.sha256(weights).hexdigest()}
+_LATER = "optuna.study._optimize:_tell_with_warning"
+_REPORT = "sweep.record:TrialRecord.report"
+_DEATHS = [
+    # while the study comes into being
+    Point("sweep.creation:save_config", "after", "driver"),
+    Point("sweep.creation:write_fingerprint", "before", "driver"),
+    Point("sweep.study:_create", "after", "driver"),
+    Point("sweep.driver:Driver._start_attempts", "after", "driver"),
+    # while a trial runs: driver and rank at once, then the driver alone
+    Point(_REPORT, "after", "rank 0", "both", nth=2),
+    Point("sweep.checkpoint:sync_folder", "before", "rank 0", "driver", nth=2),
+    Point("transformers:Trainer._save_rng_state", "before", "rank 1", "both", nth=4),
+    # while it recovers, and while it removes a checkpoint
+    Point("sweep.recovery:requeue", "after", "driver", nth=2),
+    Point("pathlib:Path.rename", "after", "driver"),
+    # before and after a trial's end is told
+    Point(_LATER, "before", "rank 0", "both", nth=2),
+    Point("sweep.driver:Driver._finish", "before", "driver", nth=3),
+]
 
 
 @pytest.fixture
-def study(tiny_overrides: list[str], tmp_path: Path) -> list[str]:
-    """Two trials of five epochs on two ranks, a searched learning rate, dropout on."""
+def study(tiny_overrides: list[str]) -> list[str]:
+    """Three trials of four epochs on two ranks, dropout on, a pruner with an opinion."""
     return [
         *tiny_overrides,
-        "study.n_trials=2",
-        "trainer.num_train_epochs=5",
+        "study.n_trials=3",
+        "trainer.num_train_epochs=4",
         "trainer.learning_rate=tag(log, interval(1e-4,1e-2))",
-        "sampler=tpe",
+        "objective.metric=loss",
+        "objective.direction=minimize",
+        "pruner.n_startup_trials=1",
         "launcher.devices=2",
         "launcher.devices_per_trial=2",
     ]
 
 
-def test_driver_and_rank_killed_the_result_is_the_same(
+def test_a_driver_killed_again_and_again_changes_nothing(
     study: list[str], sweep_command: Command, tmp_path: Path
 ) -> None:
-    undisturbed = sweep_command("launch", *study, "study.name=calm")
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    expected = _result(tmp_path / "out" / "calm", sweep_command)
+    """From the first file of a launch to the last word of a trial, and twice in a row in between."""
+    calm = sweep_command("launch", *study, "study.name=calm")
+    assert calm.returncode == 0, calm.stderr
+    root = tmp_path / "out" / "tiny"
+    plan(root, _DEATHS)
+    arguments, said = ["launch", *study], ""
+    for _ in range(len(_DEATHS) + 2):
+        before = len(landed(root))
+        running = Running(arguments, tmp_path, study=root)
+        family: list[psutil.Process] = []
+        while running.process.poll() is None:
+            family = running.family() or family
+            time.sleep(0.05)
+        said += running.output
+        if running.process.returncode == 0:
+            break
+        assert running.process.returncode == -signal.SIGKILL, running.output
+        assert len(landed(root)) > before, "somebody else killed it"
+        assert gone(family, 10), "an orphan outlived its driver"
+        arguments = ["resume", str(root)]
+    assert landed(root) == list(range(len(_DEATHS))), said
+    assert compare_results(study_result(tmp_path / "out" / "calm"), study_result(root)) == [], said
+    for line in ("no epoch kept, epoch 1 repeated", "epoch 1 kept, epoch 2 repeated"):
+        assert line in said
+    assert not list(root.glob("trials/*/.*")), "no debris"
+    assert not list(root.glob(".processes/*.rank-*")), "no trace of dead ranks"
+
+
+def test_a_rank_that_hangs_is_killed_with_its_group_and_later_by_a_resume(
+    study: list[str], sweep_command: Command, tmp_path: Path
+) -> None:
+    """With a wall clock that runs backwards in driver and ranks."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import time\nwall, steady = time.time(), time.monotonic\n"
+        "begun = steady()\ntime.time = lambda: wall - 50 * (steady() - begun)\n"
+    )
+    one = [*study, "study.n_trials=1", "trainer.num_train_epochs=6"]
+    calm = sweep_command("launch", *one, "study.name=calm")
+    assert calm.returncode == 0, calm.stderr
 
     root = tmp_path / "out" / "tiny"
-    first = Running(["launch", *study], tmp_path)
+    backwards = {"PYTHONPATH": f"{site}:{Path(__file__).parents[2]}"}
+    first = Running(["launch", *one, "launcher.hang_timeout=4"], tmp_path, env=backwards)
     first.wait_for("trial 0  epoch 2")
-    family = first.family()
-    assert len(first.ranks(root)) == 2
-    os.kill(first.process.pid, signal.SIGKILL)
-    assert first.process.wait() == -signal.SIGKILL
-    assert _gone(family, 10), "an orphan outlived its driver"
-    halfway = json.loads(sweep_command("status", str(root), "--json").stdout)
-    assert [t["state"] for t in halfway["trials"]] == ["RUNNING"]
-    reported = halfway["trials"][0]["epochs"]
+    os.kill(first.ranks(root)[1].pid, signal.SIGSTOP)
+    first.wait_for("no sign of life for 4 s (launcher.hang_timeout): it continues from its last epoch")
+    first.wait_for("trial 0  started (attempt 2, ")
+    first.wait_for("trial 0  epoch 4")
+    stopped = first.ranks(root)[0]
+    stopped.suspend()
+    first.process.kill()
+    first.process.wait()
+    time.sleep(1)
+    assert stopped.is_running(), "a stopped process cannot notice that its driver is gone"
 
-    second = Running(["resume", str(root)], tmp_path)
-    second.wait_for("trial 1  epoch 1")
-    ranks = second.ranks(root)
-    ranks[1].kill()  # not rank 0: the driver must end the group, and retry
+    second = Running(["resume", str(root)], tmp_path, env=backwards)
     assert second.process.wait(120) == 0, second.output
-    assert "trial 0 was interrupted and continues" in second.output
-    assert "a rank died without an exception" in second.output
-    assert "trial 1  started (attempt 2" in second.output
-
-    assert _result(root, sweep_command) == expected
-    final = json.loads(sweep_command("status", str(root), "--json").stdout)
-    assert [t["attempts"] for t in final["trials"]] == [2, 2]
-    assert final["trials"][0]["epochs"][: len(reported) - 1] == reported[:-1], "kept, not repeated"
+    assert f"process {stopped.pid} of the former driver was still alive and has been ended" in second.output
+    assert compare_results(study_result(tmp_path / "out" / "calm"), study_result(root)) == []
 
 
-def test_ctrl_c_pauses_twice_stops_and_resume_goes_on(
-    study: list[str], sweep_command: Command, tmp_path: Path
-) -> None:
+def test_ctrl_c_stop_and_a_second_driver(study: list[str], sweep_command: Command, tmp_path: Path) -> None:
     root = tmp_path / "out" / "tiny"
-    running = Running(["launch", *study], tmp_path)
-    running.wait_for("trial 0  epoch 1")
-    running.process.send_signal(signal.SIGINT)
-    assert running.process.wait(60) == 128 + signal.SIGINT, running.output
-    assert "pausing" in running.output
-    assert f"sweep resume {root}" in running.output
-    paused = json.loads(sweep_command("status", str(root), "--json").stdout)
-    assert paused["trials"][0]["state"] == "WAITING"
-    assert 1 <= len(paused["trials"][0]["epochs"]) < 5
-
-    again = Running(["resume", str(root)], tmp_path)
-    again.wait_for("trial 0  epoch")
-    for _ in range(2):
-        again.process.send_signal(signal.SIGTERM)
-        time.sleep(0.05)
-    assert again.process.wait(60) == 128 + signal.SIGTERM, again.output
-    assert not list(root.glob("trials/*/.starting-*"))
-
-    done = sweep_command("resume", str(root))
-    assert done.returncode == 0, done.stderr
-    final = json.loads(sweep_command("status", str(root), "--json").stdout)
-    assert [(t["state"], len(t["epochs"])) for t in final["trials"]] == [("COMPLETE", 5)] * 2
-    assert final["remaining"] == 0
-
-
-def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_free(
-    study: list[str], sweep_command: Command, tmp_path: Path
-) -> None:
-    root = tmp_path / "out" / "tiny"
-    running = Running(["launch", *study], tmp_path)
-    running.wait_for("trial 0  epoch 1")
+    long = [
+        *study,
+        "trainer.num_train_epochs=12",
+        "study.n_trials=1",
+        "pruner=none",
+        "~pruner.n_startup_trials",
+    ]
+    first = Running(["launch", *long], tmp_path)
+    first.wait_for("trial 0  epoch 1")
     refused = sweep_command("resume", str(root))
     assert refused.returncode == 2
-    assert "in use by another sweep" in refused.stderr
-    running.process.kill()
-    running.process.wait()
-    taken = sweep_command("resume", str(root), "study.n_trials=1")
-    assert taken.returncode == 0, taken.stderr
+    assert f"in use by process {first.process.pid} on {os.uname().nodename}" in refused.stderr
+    first.process.send_signal(signal.SIGINT)
+    assert first.process.wait(60) == 128 + signal.SIGINT, first.output
+    assert "pausing" in first.output
+    assert f"sweep resume {root}" in first.output
+    paused = json.loads(sweep_command("status", str(root), "--json", "--checkpoints").stdout)
+    epochs = len(paused["trials"][0]["epochs"])
+    assert paused["trials"][0]["state"] == "WAITING"
+    assert 1 <= epochs < 12
+    assert paused["checkpoints"][-1]["epoch"] == epochs
+    assert paused["checkpoints"][-1]["problem"] is None
+
+    second = Running(["resume", str(root)], tmp_path)
+    second.wait_for("trial 0  epoch")
+    stopped = sweep_command("stop", str(root), "--now")
+    assert stopped.returncode == 0, stopped.stderr
+    assert f"Continue:  sweep resume {root}" in stopped.stdout
+    assert second.process.wait(5) == 128 + signal.SIGTERM, second.output
+    assert "stopping now" in second.output
+    assert f"{root} is not running" in sweep_command("stop", str(root)).stdout
+    assert not list(root.glob("trials/*/.starting-*"))
+
+    third = Running(["resume", str(root)], tmp_path)
+    third.wait_for("trial 0  epoch")
+    assert sweep_command("stop", str(root)).returncode == 0
+    assert third.process.wait(5) in (0, 128 + signal.SIGTERM), third.output
+    assert sweep_command("resume", str(root)).returncode == 0
+    final = json.loads(sweep_command("status", str(root), "--json").stdout)
+    assert [(t["state"], len(t["epochs"])) for t in final["trials"]] == [("COMPLETE", 12)]
+
+
+def test_chaos_reports_that_nothing_was_lost(
+    study: list[str], sweep_command: Command, tmp_path: Path
+) -> None:
+    """Random victims at random moments, drivers and fork servers among them."""
+    told = sweep_command("chaos", *study, "study.n_trials=2", "--kills", "6", "--seed", "1")
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "kills                                  6 (" in told.stdout
+    assert "driver" in told.stdout
+    assert "fork server" in told.stdout
+    assert "epochs lost beyond the one in flight   0" in told.stdout
+    assert "differences from the undisturbed study 0" in told.stdout
+    assert not list((tmp_path / "out").glob("tiny-c*/")), "both studies are removed"

@@ -27,10 +27,10 @@ _STUDY = [
     "trainer.num_train_epochs=3",
     "trainer.learning_rate=tag(log, interval(1e-4,1e-2))",
     "trainer.weight_decay=interval(0,0.1)",
-    "pruner.n_startup_trials=1",
     "objective.metric=loss",  # accuracy hardly moves in three epochs of so small a model
     "objective.direction=minimize",
 ]
+_EAGER = "pruner.n_startup_trials=1"
 _POINTS = [
     # asking
     Point(f"{_STORAGE}_create_new_trial", "after", nth=2),
@@ -94,8 +94,8 @@ def _calm(cache: dict[tuple[str, ...], Any], run_study: RunStudy, *overrides: st
 def test_a_rank_killed_at_any_point_changes_nothing(
     point: Point, killed_study: Any, run_study: RunStudy, undisturbed: Any
 ) -> None:
-    result = killed_study([point])
-    assert compare_results(_calm(undisturbed, run_study), result) == []
+    result = killed_study([point], _EAGER)
+    assert compare_results(_calm(undisturbed, run_study, _EAGER), result) == []
 
 
 _TWO_RANKS = ["launcher.devices=2", "launcher.devices_per_trial=2"]
@@ -109,8 +109,8 @@ def test_several_kills_under_every_sampler_and_pruner(
     sampler: str, pruner: str, ranks: int, killed_study: Any, run_study: RunStudy, undisturbed: Any
 ) -> None:
     overrides = [f"sampler={sampler}", f"pruner={pruner}", *(_TWO_RANKS if ranks == 2 else [])]
-    if pruner == "none":
-        overrides.append("~pruner.n_startup_trials")
+    if pruner == "median":
+        overrides.append(_EAGER)
     if sampler == "tpe":
         overrides.append("sampler.n_startup_trials=1")
     if sampler == "grid":
@@ -133,7 +133,7 @@ def test_a_pruner_that_takes_notes_is_asked_once(
     killed_study: Any, run_study: RunStudy, undisturbed: Any
 ) -> None:
     """Successive halving notes the rungs of a trial, and would promote one that asks again."""
-    overrides = ["~pruner.n_startup_trials", "~pruner.n_warmup_steps", "study.n_trials=4"]
+    overrides = ["pruner=none", "study.n_trials=4"]
     overrides += ["pruner._target_=optuna.pruners.SuccessiveHalvingPruner", "+pruner.reduction_factor=2"]
     calm = _calm(undisturbed, run_study, *overrides)
     assert "PRUNED" in {t["state"] for t in calm["trials"]}
