@@ -97,17 +97,17 @@ def driving(paths: StudyPaths) -> Iterator[None]:
     try:
         lock.acquire()
         write_text(paths.driver, json.dumps(asdict(this_process())))
-    except OSError as error:
-        lock.release()
-        raise InputError(
-            f"{paths.root} cannot be written ({error.strerror}): make it writable, or make room on its disk."
-        ) from None
     except Timeout:
         other = driver_of(paths)
         who = f"process {other.pid} on {other.host}" if other else "another process"
         raise InputError(
             f"{paths.root} is in use by {who}: wait for it, watch it with sweep status, "
             "or pause it with sweep stop."
+        ) from None
+    except OSError as error:
+        lock.release()
+        raise InputError(
+            f"{paths.root} cannot be written ({error.strerror}): make it writable, or make room on its disk."
         ) from None
     try:
         yield

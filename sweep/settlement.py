@@ -86,6 +86,7 @@ class Settlement:
         number, failure = attempt.number, attempt.failure()
         if number is None:
             return self._settle_unknown(attempt, stopping)
+        self._early_deaths = 0
         state = trial_of(self._study, number).state
         if state.is_finished():
             if not attempt.ended:  # killed after it had told Optuna
@@ -131,7 +132,7 @@ class Settlement:
         self._early_deaths += 1
         if self._early_deaths >= self._config.launcher.max_attempts:
             raise HaltError(
-                f"{self._early_deaths} attempts were killed before their trial began (exit codes "
+                f"{self._early_deaths} attempts in a row were killed before their trial began (exit codes "
                 f"{attempt.codes}); look for out-of-memory messages in the system's log, then type "
                 f"sweep resume {shlex.quote(str(self._paths.root))}"
             )
