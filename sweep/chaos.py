@@ -28,7 +28,7 @@ from sweep.compose import compose
 from sweep.errors import InputError, SweepError
 from sweep.opening import checked, open_study
 from sweep.paths import StudyPaths
-from sweep.record import ATTEMPTS
+from sweep.record import ATTEMPTS, epochs_of
 from sweep.study import load_study
 
 _TIMES = ("seconds", "runtime", "samples_per_second", "steps_per_second")
@@ -150,12 +150,11 @@ def chaos(overrides: list[str], kills: int, seed: int, console: Console) -> int:
     log = parent / f"{name}-chaos.log"
     parent.mkdir(parents=True, exist_ok=True)
     with console.status(f"Running {name}-calm, undisturbed …"):
-        begun = time.monotonic()
         session = _Session(["launch", *common, f"study.name='{name}-calm'"], log)
         if session.process.wait():
             raise SweepError(f"The undisturbed study failed by itself; its output is in {log}")
-        seconds = time.monotonic() - begun
-    console.print(f"undisturbed: {seconds:.0f} s", highlight=False)
+        seconds = _seconds_trained(calm)
+    console.print(f"undisturbed: {seconds:.1f} s of training", highlight=False)
     tally = _disturb(
         ["launch", *common, f"study.name='{name}-chaos'"], killed, kills, seconds, seed, log, console
     )
@@ -172,8 +171,7 @@ def _disturb(
     console: Console,
 ) -> Tally:
     draw, tally, arguments = random.Random(seed), Tally(), launch
-    # So that the kills fit into the study, which stands still while its processes start again.
-    pause = seconds / kills / 2
+    pause = seconds / (kills + 1)  # so that the kills fit into the study
     while True:
         session = _Session(arguments, log)
         tally.sessions += 1
@@ -231,6 +229,10 @@ def _report(calm: StudyPaths, killed: StudyPaths, tally: Tally, kills: int, cons
 def _trials(paths: StudyPaths) -> list[FrozenTrial]:
     opened, cfg = open_study(paths.root)
     return load_study(checked(cfg)[0], opened).get_trials(deepcopy=False)
+
+
+def _seconds_trained(paths: StudyPaths) -> float:
+    return sum(m["seconds"] for t in _trials(paths) for m in epochs_of(t.user_attrs).values())
 
 
 def _on_disk(paths: StudyPaths) -> list[tuple[int, int, int]]:

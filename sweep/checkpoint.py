@@ -92,6 +92,11 @@ def discard_staging(paths: TrialPaths, step: int) -> None:
     shutil.rmtree(paths.staging(step), ignore_errors=True)
 
 
+def staged_bytes(paths: TrialPaths, step: int) -> int:
+    """How much of the checkpoint of `step` has been written so far."""
+    return sum(p.stat().st_size for p in paths.staging(step).rglob("*") if p.is_file())
+
+
 def commit(
     paths: TrialPaths,
     *,

@@ -143,7 +143,7 @@ def make_certain_gone(paths: StudyPaths, name: str = "", grace: float = _GRACE) 
             f"Process {left[0].pid} of a former driver of {paths.root} does not end, even when killed: "
             "end it (or restart the machine), then resume."
         )
-    for file in files:
+    for file in [*files, *paths.processes.glob(f".{name}*.new")]:
         file.unlink(missing_ok=True)
     return [process.pid for process in stubborn]
 

@@ -238,9 +238,13 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
             self._barrier()
             if first:
                 self._commit(step)
-        except BaseException:
+        except Exception as error:
+            # Not every library says so: torch.save ends in "unexpected pos 64 vs 0" on a full disk.
+            short = self._shortage(checkpoint.staged_bytes(self._parts.paths, step))
             if first:
                 checkpoint.discard_staging(self._parts.paths, step)
+            if short is not None:
+                raise OutOfSpaceError(short) from error
             raise
         finally:
             self._saving = False
@@ -252,17 +256,23 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         Raises:
             OutOfSpaceError: the disk has less room than model and optimizer need.
         """
+        if (short := self._shortage(0)) is not None:
+            raise OutOfSpaceError(short)
+        checkpoint.prepare_staging(self._parts.paths, step)
+
+    def _shortage(self, written: int) -> str | None:
+        """What is missing for a checkpoint of which `written` bytes are on disk, or None."""
         assert self.model is not None
         tensors = [*self.model.state_dict().values()]
         tensors += [t for state in self.optimizer.state.values() for t in state.values()]
         needed = _SLACK + sum(t.nbytes for t in tensors if isinstance(t, torch.Tensor))
         free = shutil.disk_usage(self._parts.paths.root).free
-        if free < needed:
-            raise OutOfSpaceError(
-                f"a checkpoint needs {needed / 1e6:.0f} MB and {self._parts.paths.root} has "
-                f"{free / 1e6:.0f} MB left"
-            )
-        checkpoint.prepare_staging(self._parts.paths, step)
+        if free + written >= needed:
+            return None
+        return (
+            f"a checkpoint needs {needed / 1e6:.0f} MB and {self._parts.paths.root} has "
+            f"{(free + written) / 1e6:.0f} MB left"
+        )
 
     def _commit(self, step: int) -> None:
         epoch = round(self.state.epoch)

@@ -141,10 +141,11 @@ def run_study(tiny_overrides: list[str], tmp_path: Path) -> RunStudy:
     """Launch a tiny study through the real driver, fork server and ranks; later overrides win."""
     from sweep.commands import launch, read_status
     from sweep.compose import compose
+    from sweep.grammar import to_hydra
 
     def run(*overrides: str, name: str = "tiny") -> Finished:
         output = io.StringIO()
-        cfg = compose([*tiny_overrides, f"study.name={name}", *overrides])
+        cfg = compose([*tiny_overrides, f"study.name={to_hydra(name)}", *overrides])
         root = tmp_path / "out" / name
         try:
             code = launch(cfg, Console(file=output, width=200))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -78,8 +79,7 @@ def test_a_driver_killed_again_and_again_changes_nothing(
         arguments = ["resume", str(root)]
     assert landed(root) == list(range(len(_DEATHS))), said
     assert compare_results(study_result(tmp_path / "out" / "calm"), study_result(root)) == [], said
-    for line in ("no epoch kept, epoch 1 repeated", "epoch 1 kept, epoch 2 repeated"):
-        assert line in said
+    assert re.search(r"^trial 0: epoch 1 kept, epoch 2 repeated$", said, re.M), said
     assert not list(root.glob("trials/*/.*")), "no debris"
     assert not list(root.glob(".processes/*.rank-*")), "no trace of dead ranks"
 
@@ -121,13 +121,7 @@ def test_a_rank_that_hangs_is_killed_with_its_group_and_later_by_a_resume(
 
 def test_ctrl_c_stop_and_a_second_driver(study: list[str], sweep_command: Command, tmp_path: Path) -> None:
     root = tmp_path / "out" / "tiny"
-    long = [
-        *study,
-        "trainer.num_train_epochs=12",
-        "study.n_trials=1",
-        "pruner=none",
-        "~pruner.n_startup_trials",
-    ]
+    long = [*study, "trainer.num_train_epochs=12", "study.n_trials=1"]
     first = Running(["launch", *long], tmp_path)
     first.wait_for("trial 0  epoch 1")
     refused = sweep_command("resume", str(root))
@@ -167,7 +161,7 @@ def test_chaos_reports_that_nothing_was_lost(
     study: list[str], sweep_command: Command, tmp_path: Path
 ) -> None:
     """Random victims at random moments, drivers and fork servers among them."""
-    told = sweep_command("chaos", *study, "study.n_trials=2", "--kills", "6", "--seed", "1")
+    told = sweep_command("chaos", *study, "trainer.num_train_epochs=8", "--kills", "6", "--seed", "1")
     assert told.returncode == 0, told.stdout + told.stderr
     assert "kills                                  6 (" in told.stdout
     assert "driver" in told.stdout

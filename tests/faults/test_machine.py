@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from omegaconf import OmegaConf
 
 from sweep.chaos import compare_results, study_result
 from tests.conftest import Command, RunStudy
@@ -108,16 +109,28 @@ def test_out_of_memory_halves_the_batch_per_device(
     """The fork server's address space is limited after its start, which its ranks inherit."""
     wide = ["+model.config.intermediate_size=6000", "trainer.global_batch_size=32", "task.max_length=128"]
     wide += ["trainer.num_train_epochs=1", "study.n_trials=1", "trainer.train_sampling_strategy=random"]
-    study = [*tiny_overrides, *wide]
+    study = [*tiny_overrides, *wide, "trainer.num_train_epochs=2"]
     calm = sweep_command("launch", *study, "study.name=calm")
     assert calm.returncode == 0, calm.stderr
-    running = Running(["launch", *study, "trainer.num_train_epochs=2"], tmp_path)
+    running = Running(["launch", *study], tmp_path)
     running.wait_for("trial 0  epoch 1")
     rank = running.ranks(tmp_path / "out" / "tiny")[0]
-    used = rank.memory_info().vms
+    status = Path(f"/proc/{rank.pid}/status").read_text()
+    peak = 1024 * int(status.partition("VmPeak:")[2].split()[0])
     server = rank.parent()
     assert server is not None
-    server.rlimit(psutil.RLIMIT_AS, (used, used))
+    start = server.memory_info().vms
+    limit = start + int(0.75 * (peak - start))
+    server.rlimit(psutil.RLIMIT_AS, (limit, limit))
     rank.send_signal(signal.SIGKILL)
     assert running.process.wait(120) == 0, running.output
     assert "out of memory with 32 samples per device: it continues with 16" in running.output
+    root = tmp_path / "out" / "tiny"
+    config = OmegaConf.load(root / "trials" / "0000" / "config.yaml")
+    assert (config.trainer.global_batch_size, config.trainer.max_per_device_batch_size) == (32, 16)
+    losses = [
+        [e["loss"] for e in t["epochs"]]
+        for name in ("calm", "tiny")
+        for t in json.loads(sweep_command("status", f"out/{name}", "--json").stdout)["trials"]
+    ]
+    assert losses[1] == pytest.approx(losses[0], abs=2e-2), "the same global batch"
