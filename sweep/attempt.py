@@ -164,6 +164,8 @@ def _trainer(rank: _Rank, config: SweepConfig, cfg: Any) -> SweepTrainer:
         trial_cfg = space.apply(cfg, params)
         if limit is not None:
             OmegaConf.update(trial_cfg, "trainer.max_per_device_batch_size", limit)
+            smaller = min(int(trial_cfg.trainer.eval_batch_size), limit)
+            OmegaConf.update(trial_cfg, "trainer.eval_batch_size", smaller)
         trial = typed(trial_cfg)
         if spec.rank == 0:
             paths.root.mkdir(parents=True, exist_ok=True)

@@ -154,6 +154,8 @@ class Driver:
         if None not in attempt.group.exit_codes():
             for event in attempt.group.events():
                 self._on_event(attempt, event)
+            if attempt.died_at is None:
+                attempt.codes = attempt.group.exit_codes()
             self._finish(attempt)
 
     def _on_event(self, attempt: Attempt, event: Event) -> None:

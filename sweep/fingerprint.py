@@ -27,6 +27,7 @@ _HARMLESS = (
     "task.test_path",
     "model.path",
     "trainer.max_per_device_batch_size",
+    "trainer.eval_batch_size",
 )
 _PACKAGES = ("sweep", "torch", "transformers", "accelerate", "datasets", "optuna")
 
