@@ -38,7 +38,8 @@ from sweep.ranks import RankSpec, redirect_output
 from sweep.space import SearchSpace, parse_space
 from sweep.study import STORAGE_ERRORS, search_arguments, trial_state
 from sweep.task import load_split, tokenised
-from sweep.trainer import Aborted, Link, Paused, SweepTrainer, TrialParts
+from sweep.trainer import SweepTrainer
+from sweep.trial_parts import Aborted, Link, Paused, TrialParts
 
 EXIT_FAILED = 1
 EXIT_DRIVER_GONE = 3
@@ -74,10 +75,10 @@ def run_rank(spec: RankSpec, line: Connection) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     rank = _Rank(spec, line)
     threading.Thread(target=rank.listen, daemon=True).start()
-    announce(rank.paths, f"{spec.attempt}.rank-{spec.rank}")
-    redirect_output(rank.log)
     trainer: SweepTrainer | None = None
     try:
+        announce(rank.paths, f"{spec.attempt}.rank-{spec.rank}")
+        redirect_output(rank.log)
         _bind_device(spec)
         config, cfg = _read_config(rank.paths)
         if spec.world_size > 1:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sweep.card import DataCard, read_card
 from sweep.config import SweepConfig
-from sweep.creation import create, is_unused, new_folder, save_config
+from sweep.creation import create, is_unused, make_folder, removed_unless_ready, save_config
 from sweep.devices import Device, DevicePool
 from sweep.driver import Driver
 from sweep.errors import InputError, SweepError
@@ -19,8 +19,8 @@ from sweep.monitor import Monitor
 from sweep.opening import checked, effective_trials, open_study, state_of
 from sweep.paths import StudyPaths
 from sweep.presence import driving
-from sweep.recovery import choose_checkpoint, recover, take_choice
-from sweep.resumption import changed_config, compare
+from sweep.recovery import after_checkpoint, recover, take_choice
+from sweep.resumption import changed_config, compare, compare_model
 from sweep.space import SearchSpace
 from sweep.status import Status, study_status
 from sweep.study import load_study, seconds_spent, storage_faults, study_exists
@@ -36,17 +36,22 @@ def launch(cfg: DictConfig, console: Console) -> int:
     """
     config, space = checked(cfg, inputs=True)
     paths = StudyPaths(Path(config.study.output_dir).expanduser() / config.study.name)
+    _refuse_used(paths, config)
+    launcher = LocalLauncher(config.launcher)
+    made = make_folder(paths.root)
+    with driving(paths), storage_faults(paths), removed_unless_ready(paths.root, made) as ready:
+        save_config(cfg, paths)
+        devices, study = create(cfg, paths, launcher, console)
+        ready()
+        return _run(config, space, paths, study, launcher, devices, read_card(paths), console)
+
+
+def _refuse_used(paths: StudyPaths, config: SweepConfig) -> None:
     if not is_unused(paths):
         raise InputError(
             f"{paths.root} exists already. Continue it with: sweep resume {quoted(paths.root)}\n"
             f"or start another one with: study.name={config.study.name}-2"
         )
-    launcher = LocalLauncher(config.launcher)
-    with new_folder(paths.root) as ready, driving(paths), storage_faults(paths):
-        save_config(cfg, paths)
-        devices, study = create(cfg, paths, launcher, console)
-        ready()
-        return _run(config, space, paths, study, launcher, devices, read_card(paths), console)
 
 
 def resume(root: Path, words: list[str], widen: bool, console: Console) -> int:
@@ -73,17 +78,17 @@ def resume(root: Path, words: list[str], widen: bool, console: Console) -> int:
             save_config(cfg, paths)
             devices, study = create(cfg, paths, launcher, console)
             return _run(config, space, paths, study, launcher, devices, read_card(paths), console)
-        compare(old, cfg, widen, paths, launcher, console)
+        begun = compare(old, cfg, widen, paths)
         study = load_study(config, paths)
-        if choice is not None:
-            choose_checkpoint(study, paths, *choice)
-        save_config(cfg, paths)
-        recover(study, paths, console)
+        later = [] if choice is None else after_checkpoint(study, paths, *choice)
         status = state_of(study, config, paths, space)
         if over := _over(config, study, status, paths):
             console.print(over, highlight=False, soft_wrap=True)
             summarise(status, read_card(paths), paths, console)
             return 0
+        compare_model(begun, cfg, paths, launcher, console)
+        save_config(cfg, paths)
+        recover(study, paths, later, console)
         with console.status("Checking the config; importing torch and transformers …"):
             devices = launcher.call("sweep.prepare:check_study", cfg)
         return _run(config, space, paths, study, launcher, devices, read_card(paths), console)

@@ -36,9 +36,8 @@ def is_unused(paths: StudyPaths) -> bool:
     return not paths.root.exists() or {p.name for p in paths.root.iterdir()} <= traces
 
 
-@contextlib.contextmanager
-def new_folder(root: Path) -> Iterator[Callable[[], None]]:
-    """Make the study's folder. Whatever fails before the yielded function is called removes it.
+def make_folder(root: Path) -> Path:
+    """Make the study's folder; returns the topmost folder that was not there before.
 
     Raises:
         InputError: it cannot be written.
@@ -53,12 +52,26 @@ def new_folder(root: Path) -> Iterator[Callable[[], None]]:
             f"The folder {root} cannot be written ({error.strerror}): "
             "set study.output_dir to a folder that can."
         ) from None
+    return made
+
+
+@contextlib.contextmanager
+def removed_unless_ready(root: Path, made: Path) -> Iterator[Callable[[], None]]:
+    """Whatever fails before the yielded function is called leaves nothing of `root` behind.
+
+    The caller holds the study's lock, or it might remove what another launch has made.
+    """
     done: list[bool] = []
     try:
         yield lambda: done.append(True)
     except BaseException:
         if not done:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(root, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another study lives there by now
+                for parent in root.parents:
+                    if not parent.is_relative_to(made):
+                        break
+                    parent.rmdir()
         raise
 
 

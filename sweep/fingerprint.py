@@ -56,7 +56,7 @@ class Fingerprint:
 def fingerprint(config: SweepConfig, space: SearchSpace, model: dict[str, str]) -> Fingerprint:
     """The fingerprint of a config as it is now; reads the data files."""
     return Fingerprint(
-        settings=_settings(config),
+        settings=settings_of(config),
         space={d.path: d.text for d in space.dimensions},
         data=data_hashes(config),
         model=model,
@@ -64,7 +64,8 @@ def fingerprint(config: SweepConfig, space: SearchSpace, model: dict[str, str]) 
     )
 
 
-def _settings(config: SweepConfig) -> dict[str, Any]:
+def settings_of(config: SweepConfig) -> dict[str, Any]:
+    """Dotted path -> value of everything that every trial shares."""
     flat = {"study.name": config.study.name, "study.seed": config.study.seed}
     for section in _SECTIONS:
         value = getattr(config, section)
@@ -83,7 +84,7 @@ def _flatten(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 def trial_hash(config: SweepConfig) -> str:
     """sha256 of the settings a trial is trained with; its checkpoints carry it."""
-    text = json.dumps(_settings(config), sort_keys=True, default=str)
+    text = json.dumps(settings_of(config), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
@@ -17,14 +19,19 @@ from sweep.study import requeue
 from sweep.summary import quoted
 
 
-def recover(study: Study, paths: StudyPaths, console: Console) -> None:
-    """Bring a study back to where its driver can start. The caller holds the study's lock."""
+def recover(study: Study, paths: StudyPaths, unwanted: list[Path], console: Console) -> None:
+    """Bring a study back to where its driver can start. The caller holds the study's lock.
+
+    `unwanted` are checkpoints that are given up, see `after_checkpoint`.
+    """
 
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
     for pid in make_certain_gone(paths):
         say(f"process {pid} of the former driver was still alive and has been ended")
+    for folder in unwanted:
+        remove_folder(folder)
     for log in paths.trials.glob(".starting-*"):
         log.unlink()
     interrupted = set(requeue(study))
@@ -64,8 +71,8 @@ def take_choice(words: list[str]) -> tuple[tuple[int, str] | None, list[str]]:
     return (int(given["trial"]), given["from"]), rest
 
 
-def choose_checkpoint(study: Study, paths: StudyPaths, number: int, name: str) -> None:
-    """Let an unfinished trial continue from the checkpoint `name`: later ones are removed.
+def after_checkpoint(study: Study, paths: StudyPaths, number: int, name: str) -> list[Path]:
+    """The checkpoints to give up so that an unfinished trial continues from the one called `name`.
 
     The counterpart of `Trainer.train(resume_from_checkpoint=NAME)`. The epochs after it are trained
     and reported again.
@@ -96,7 +103,5 @@ def choose_checkpoint(study: Study, paths: StudyPaths, number: int, name: str) -
         raise InputError(
             f"'{shown}': that checkpoint cannot be used: {problem}. Choose another: {listing}"
         ) from None
-    make_certain_gone(paths)
     names = list(folders)
-    for later in names[names.index(name) + 1 :]:
-        remove_folder(folders[later])
+    return [folders[later] for later in names[names.index(name) + 1 :]]

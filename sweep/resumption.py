@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -13,6 +15,7 @@ from sweep.fingerprint import (
     fingerprint,
     not_wider,
     read_fingerprint,
+    settings_of,
     space_changes,
     version_changes,
     write_fingerprint,
@@ -61,30 +64,41 @@ def vars_of(config: SweepConfig) -> dict[str, object]:
     return {name: vars(getattr(config, name)) for name in ("study", "launcher", "checkpoints")}
 
 
-def compare(
-    old: DictConfig,
-    cfg: DictConfig,
-    widen: bool,
-    paths: StudyPaths,
-    launcher: LocalLauncher,
-    console: Console,
-) -> None:
-    """Let harmless changes pass and say what is worth knowing.
+def compare(old: DictConfig, cfg: DictConfig, widen: bool, paths: StudyPaths) -> Fingerprint:
+    """Refuse settings, data or a search space with which trials could not be compared.
+
+    Returns:
+        What the study was begun with, for `compare_model`: that needs heavy imports and comes last.
 
     Raises:
-        InputError: the trials to come could not be compared with those that are there.
+        InputError: with the differences.
     """
     config, space = typed(cfg), parse_space(cfg)
     begun = read_fingerprint(paths)
     if begun is None:
-        # Release 0.1.0 kept none; its saved config is what the study was begun with.
-        begun = fingerprint(typed(old), parse_space(old), _model(old, launcher, console))
-    # Everything but the model first: it needs no heavy import.
+        # Release 0.1.0 kept none: its saved settings stand for it; of data and model it says nothing.
+        now = fingerprint(config, space, {})
+        settings = settings_of(typed(old))
+        begun = replace(now, settings=settings, space={d.path: d.text for d in parse_space(old).dimensions})
     now = fingerprint(config, space, begun.model)
     _refuse(differences(begun, now), paths)
     _compare_space(begun, now, old, cfg, space, config, widen)
-    now = fingerprint(config, space, _model(cfg, launcher, console))
-    _refuse(differences(begun, now), paths)
+    return begun
+
+
+def compare_model(
+    begun: Fingerprint, cfg: DictConfig, paths: StudyPaths, launcher: LocalLauncher, console: Console
+) -> None:
+    """Refuse another model, tell of other versions, and keep the fingerprint of what is going on now.
+
+    Raises:
+        InputError: the model's files have changed.
+    """
+    with console.status("Importing torch and transformers; comparing the model …"):
+        model: dict[str, str] = launcher.call("sweep.prepare:model_hashes", cfg)
+    now = fingerprint(typed(cfg), parse_space(cfg), model)
+    if begun.model:
+        _refuse(differences(begun, now), paths)
     for line in version_changes(begun, now):
         console.print(
             f"note: {line} since the study began; repeated epochs may differ in the last digits",
@@ -92,12 +106,6 @@ def compare(
             highlight=False,
         )
     write_fingerprint(now, paths)
-
-
-def _model(cfg: DictConfig, launcher: LocalLauncher, console: Console) -> dict[str, str]:
-    with console.status("Importing torch and transformers; comparing the model …"):
-        found: dict[str, str] = launcher.call("sweep.prepare:model_hashes", cfg)
-    return found
 
 
 def _refuse(lines: list[str], paths: StudyPaths) -> None:

@@ -12,7 +12,6 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,77 +19,18 @@ import torch
 from optuna.exceptions import TrialPruned
 from optuna.trial import Trial
 from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import Trainer, TrainingArguments, set_seed
 
 from sweep import checkpoint
 from sweep.config import ObjectiveConfig
 from sweep.errors import OutOfSpaceError, SweepError
-from sweep.events import CheckpointSaved, EpochDone, Event, StepDone, TrialStarted
+from sweep.events import CheckpointSaved, EpochDone, TrialStarted
 from sweep.length_groups import LengthGroupedEpochSampler
-from sweep.paths import TrialPaths
 from sweep.record import TrialRecord
+from sweep.trial_parts import Aborted, Link, Paused, StepReporter, TrialParts
 
-_STEP_EVENTS_PER_SECOND = 2
 _SLACK = 8_000_000  # bytes of a checkpoint beside model and optimizer: tokenizer, state, logs
 _T = TypeVar("_T")
-
-
-class Paused(BaseException):
-    """Ends an attempt after a committed epoch; no Exception, so Optuna leaves the trial RUNNING."""
-
-
-class Aborted(BaseException):
-    """Carries an exception (its cause) past Optuna, which would end the trial as FAIL at once.
-
-    Whether a trial failed or is tried again, and what its record says, the driver decides.
-    """
-
-
-@dataclass(frozen=True)
-class TrialParts:
-    """What one trial is made of, built from its own config only.
-
-    Attributes:
-        trainer_arguments: keyword arguments of Trainer (args, model_init, datasets, …).
-        train_lengths: tokens of each training row, for length-grouped batches.
-        paths: the trial's folder.
-        global_batch_size: samples of one optimizer step over all ranks.
-        config: sha256 of the settings it is trained with, kept in its checkpoints.
-    """
-
-    trainer_arguments: dict[str, Any]
-    train_lengths: list[int]
-    paths: TrialPaths
-    global_batch_size: int
-    config: str
-
-
-@dataclass(frozen=True)
-class Link:
-    """The rank's line to the driver: events out, and whether a pause was asked for.
-
-    `attempt` and `devices` name the attempt in the trial's record.
-    """
-
-    send: Callable[[Event], None]
-    pause_requested: Callable[[], bool]
-    attempt: str
-    devices: list[str]
-
-
-class _StepReporter(TrainerCallback):  # type: ignore[misc]
-    """Tells the driver that, and how far, the trial goes on; a few times a second at most."""
-
-    def __init__(self, number: int, link: Link) -> None:
-        self._number, self._link, self._last = number, link, 0.0
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        now = time.monotonic()
-        if now - self._last >= 1 / _STEP_EVENTS_PER_SECOND:
-            self._last = now
-            self._link.send(StepDone(self._number, state.global_step, state.max_steps))
-
-    on_prediction_step = on_step_end
 
 
 class SweepTrainer(Trainer):  # type: ignore[misc]
@@ -148,7 +88,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         limit = self._agree(self._record.per_device_limit if self._record else None)
         self._parts = self._build(params, trial.number, limit)
         search = (self.hp_search_backend, self.hp_space, self.compute_objective)
-        super().__init__(**self._parts.trainer_arguments, callbacks=[_StepReporter(trial.number, self._link)])
+        super().__init__(**self._parts.trainer_arguments, callbacks=[StepReporter(trial.number, self._link)])
         self.hp_search_backend, self.hp_space, self.compute_objective = search
         self.objective = None
         start, pruned = self._agree(self._begin(params) if self._record else ("", False))

@@ -20,7 +20,8 @@ from sweep.model import load_model, load_tokenizer
 from sweep.paths import StudyPaths
 from sweep.record import best_of, epochs_of
 from sweep.study import load_study
-from sweep.trainer import Link, SweepTrainer, TrialParts
+from sweep.trainer import SweepTrainer
+from sweep.trial_parts import Link, TrialParts
 from tests.conftest import RunStudy
 
 

@@ -40,6 +40,11 @@ _BEFORE_ANY_IMPORT = [
     (["--multirun"], ["--multirun is not needed"]),
     (["--jsn"], ["--jsn"]),
     (["sampler=grid"], ["sampler=grid", "trainer.learning_rate"]),
+    (["study.timeout=0"], ["study.timeout=0", "at least 1"]),
+    (["checkpoints.keep=last"], ["'last'", "best, all, weights"]),
+    (["checkpoints.top_k=0", "checkpoints.max_bytes=-1"], ["top_k=0", "max_bytes=-1"]),
+    (["launcher.hang_timeout=1800"], ["hang_timeout=1800", "collective_timeout=1800"]),
+    (["launcher.on_oom=retry"], ["'retry'", "shrink, fail"]),
 ]
 _AFTER_A_LOOK = [
     ([*_FILES, "task.text_column=txt"], ["'txt'", "text", "task.text_column"]),
@@ -115,7 +120,7 @@ def test_launch_refuses(
     _refused(["launch", *typed], said, folder, capfd)
 
 
-@pytest.mark.parametrize("verb", ["status", "export", "resume"])
+@pytest.mark.parametrize("verb", ["status", "export", "resume", "stop"])
 def test_verbs_refuse_a_folder_that_is_no_study(
     verb: str, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,6 +143,11 @@ def test_predict_refuses(
     typed: list[str], said: list[str], folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     _refused(["predict", *typed], said, folder, capfd)
+
+
+def test_chaos_refuses_what_launch_refuses(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _refused(["chaos", "study.n_trials=0"], ["study.n_trials=0"], folder, capfd)
+    _refused(["chaos", "--kills", "0"], ["--kills 0"], folder, capfd)
 
 
 def test_three_classes_have_no_binary_f1(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

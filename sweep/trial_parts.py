@@ -1,0 +1,73 @@
+"""What one trial is made of and whom it talks to, and how it ends other than by its last epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import TrainerCallback
+
+from sweep.events import Event, StepDone
+from sweep.paths import TrialPaths
+
+_STEP_EVENTS_PER_SECOND = 2
+
+
+class Paused(BaseException):
+    """Ends an attempt after a committed epoch; no Exception, so Optuna leaves the trial RUNNING."""
+
+
+class Aborted(BaseException):
+    """Carries an exception (its cause) past Optuna, which would end the trial as FAIL at once.
+
+    Whether a trial failed or is tried again, and what its record says, the driver decides.
+    """
+
+
+@dataclass(frozen=True)
+class TrialParts:
+    """What one trial is made of, built from its own config only.
+
+    Attributes:
+        trainer_arguments: keyword arguments of Trainer (args, model_init, datasets, …).
+        train_lengths: tokens of each training row, for length-grouped batches.
+        paths: the trial's folder.
+        global_batch_size: samples of one optimizer step over all ranks.
+        config: sha256 of the settings it is trained with, kept in its checkpoints.
+    """
+
+    trainer_arguments: dict[str, Any]
+    train_lengths: list[int]
+    paths: TrialPaths
+    global_batch_size: int
+    config: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """The rank's line to the driver: events out, and whether a pause was asked for.
+
+    `attempt` and `devices` name the attempt in the trial's record.
+    """
+
+    send: Callable[[Event], None]
+    pause_requested: Callable[[], bool]
+    attempt: str
+    devices: list[str]
+
+
+class StepReporter(TrainerCallback):  # type: ignore[misc]
+    """Tells the driver that, and how far, the trial goes on; a few times a second at most."""
+
+    def __init__(self, number: int, link: Link) -> None:
+        self._number, self._link, self._last = number, link, 0.0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        now = time.monotonic()
+        if now - self._last >= 1 / _STEP_EVENTS_PER_SECOND:
+            self._last = now
+            self._link.send(StepDone(self._number, state.global_step, state.max_steps))
+
+    on_prediction_step = on_step_end
