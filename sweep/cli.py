@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 from rich.markup import escape
@@ -133,6 +135,7 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point of the command; exits 0, 1 (fault), 2 (wrong input) or 128 + signal."""
     arguments = sys.argv[1:] if argv is None else argv
     errors = Console(stderr=True)
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         sys.exit(_dispatch(arguments))
     except SweepError as error:
@@ -147,6 +150,15 @@ def main(argv: list[str] | None = None) -> None:
     except OSError as error:  # a disk that is full or gone; what was finished is on it
         errors.print(f"[bold red]sweep:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
+    finally:
+        # The exit status is decided; a signal that comes late must not replace it.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _terminated(number: int, _: FrameType | None) -> None:
+    """Outside a driver's loop SIGTERM ends the command in order, as Ctrl-C does."""
+    sys.exit(128 + number)
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -21,9 +21,10 @@ from sweep.paths import StudyPaths
 from sweep.presence import driving
 from sweep.recovery import after_checkpoint, recover, take_choice
 from sweep.resumption import changed_config, compare, compare_model
+from sweep.retention import Retention
 from sweep.space import SearchSpace
 from sweep.status import Status, study_status
-from sweep.study import load_study, seconds_spent, storage_faults, study_exists
+from sweep.study import load_study, seconds_spent, standing, storage_faults, study_exists
 from sweep.summary import introduce, quoted, summarise
 
 
@@ -83,6 +84,10 @@ def resume(root: Path, words: list[str], widen: bool, console: Console) -> int:
         later = [] if choice is None else after_checkpoint(study, paths, *choice)
         status = state_of(study, config, paths, space)
         if over := _over(config, study, status, paths):
+            # The driver may have died after the last trial's last word, before its own.
+            recover(study, paths, [], console)
+            retention = Retention(paths, config.checkpoints, Monitor(console).note)
+            retention.open(*standing(study, config.objective))
             console.print(over, highlight=False, soft_wrap=True)
             summarise(status, read_card(paths), paths, console)
             return 0

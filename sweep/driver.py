@@ -10,7 +10,6 @@ from multiprocessing.connection import wait
 from types import FrameType
 
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
 
 from sweep.config import SweepConfig
 from sweep.devices import DevicePool
@@ -27,15 +26,17 @@ from sweep.launchers import Launcher
 from sweep.monitor import Monitor
 from sweep.paths import StudyPaths
 from sweep.presence import make_certain_gone
-from sweep.record import best_of, epochs_of
 from sweep.retention import Retention
 from sweep.settlement import Attempt, HaltError, Settlement
 from sweep.study import (
     STORAGE_ERRORS,
+    best_epoch,
     count_unfinished_budget,
+    ranking,
     requeue,
     save_seconds_spent,
     seconds_spent,
+    standing,
     trial_of,
 )
 
@@ -78,7 +79,7 @@ class Driver:
         old = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             with self._monitor:
-                self._retention.open(*self._stock())
+                self._retention.open(*standing(self._study, self._config.objective))
                 return self._loop()
         finally:
             for attempt in self._active:
@@ -197,20 +198,6 @@ class Driver:
             requeue(self._study, keep={a.number for a in self._active if a.number is not None})
             self._orphans = False
 
-    # ---- what retention needs to know ----
-
-    def _best_epoch(self, trial: FrozenTrial) -> int | None:
-        best = best_of(epochs_of(trial.user_attrs), self._config.objective)
-        return best.epoch if best else None
-
-    def _ranking(self) -> list[int]:
-        done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        sign = -1 if self._config.objective.direction == "maximize" else 1
-        return [t.number for t in sorted(done, key=lambda t: (sign * (t.value or 0.0), t.number))]
-
-    def _stock(self) -> tuple[list[tuple[int, int | None, bool]], list[int]]:
-        trials = self._study.get_trials(deepcopy=False)
-        return [(t.number, self._best_epoch(t), t.state.is_finished()) for t in trials], self._ranking()
-
     def _trial_ended(self, number: int) -> None:
-        self._retention.ended(number, self._best_epoch(trial_of(self._study, number)), self._ranking())
+        best = best_epoch(trial_of(self._study, number), self._config.objective)
+        self._retention.ended(number, best, ranking(self._study, self._config.objective))

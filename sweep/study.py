@@ -20,11 +20,11 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from sweep.config import SweepConfig
+from sweep.config import ObjectiveConfig, SweepConfig
 from sweep.errors import SweepError, reason_of
 from sweep.files import sync_folder
 from sweep.paths import StudyPaths
-from sweep.record import ATTEMPTS, DEATHS, ERROR, LIMIT, LOG
+from sweep.record import ATTEMPTS, DEATHS, ERROR, LIMIT, LOG, best_of, epochs_of
 from sweep.sampler import build_pruner, build_sampler
 from sweep.space import SearchSpace
 
@@ -144,6 +144,28 @@ def trial_of(study: Study, number: int) -> FrozenTrial:
     """Trial `number`, read afresh."""
     storage = study._storage
     return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study._study_id, number))
+
+
+def best_epoch(trial: FrozenTrial, objective: ObjectiveConfig) -> int | None:
+    """The epoch of a trial whose checkpoint is its model; None before the first."""
+    best = best_of(epochs_of(trial.user_attrs), objective)
+    return best.epoch if best else None
+
+
+def ranking(study: Study, objective: ObjectiveConfig) -> list[int]:
+    """The numbers of the COMPLETE trials, best first; ties go to the lower number."""
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    sign = -1 if objective.direction == "maximize" else 1
+    return [t.number for t in sorted(done, key=lambda t: (sign * (t.value or 0.0), t.number))]
+
+
+def standing(
+    study: Study, objective: ObjectiveConfig
+) -> tuple[list[tuple[int, int | None, bool]], list[int]]:
+    """What `Retention.open` wants to know: (number, best epoch, finished?) of all trials; the ranking."""
+    trials = study.get_trials(deepcopy=False)
+    told = [(t.number, best_epoch(t, objective), t.state.is_finished()) for t in trials]
+    return told, ranking(study, objective)
 
 
 def count_death(study: Study, number: int) -> int:

@@ -121,7 +121,7 @@ def test_a_rank_that_hangs_is_killed_with_its_group_and_later_by_a_resume(
 
 def test_ctrl_c_stop_and_a_second_driver(study: list[str], sweep_command: Command, tmp_path: Path) -> None:
     root = tmp_path / "out" / "tiny"
-    long = [*study, "trainer.num_train_epochs=12", "study.n_trials=1"]
+    long = [*study, "trainer.num_train_epochs=16", "study.n_trials=1"]
     first = Running(["launch", *long], tmp_path)
     first.wait_for("trial 0  epoch 1")
     refused = sweep_command("resume", str(root))
@@ -134,7 +134,7 @@ def test_ctrl_c_stop_and_a_second_driver(study: list[str], sweep_command: Comman
     paused = json.loads(sweep_command("status", str(root), "--json", "--checkpoints").stdout)
     epochs = len(paused["trials"][0]["epochs"])
     assert paused["trials"][0]["state"] == "WAITING"
-    assert 1 <= epochs < 12
+    assert 1 <= epochs < 16
     assert paused["checkpoints"][-1]["epoch"] == epochs
     assert paused["checkpoints"][-1]["problem"] is None
 
@@ -148,13 +148,20 @@ def test_ctrl_c_stop_and_a_second_driver(study: list[str], sweep_command: Comman
     assert f"{root} is not running" in sweep_command("stop", str(root)).stdout
     assert not list(root.glob("trials/*/.starting-*"))
 
+    hammered = Running(["resume", str(root)], tmp_path)
+    hammered.wait_for("trial 0  epoch")
+    while hammered.process.poll() is None:  # up to the very last moment of its life
+        hammered.process.send_signal(signal.SIGTERM)
+        time.sleep(0.001)
+    assert hammered.process.returncode == 128 + signal.SIGTERM, hammered.output
+
     third = Running(["resume", str(root)], tmp_path)
     third.wait_for("trial 0  epoch")
     assert sweep_command("stop", str(root)).returncode == 0
     assert third.process.wait(5) in (0, 128 + signal.SIGTERM), third.output
     assert sweep_command("resume", str(root)).returncode == 0
     final = json.loads(sweep_command("status", str(root), "--json").stdout)
-    assert [(t["state"], len(t["epochs"])) for t in final["trials"]] == [("COMPLETE", 12)]
+    assert [(t["state"], len(t["epochs"])) for t in final["trials"]] == [("COMPLETE", 16)]
 
 
 def test_chaos_reports_that_nothing_was_lost(
