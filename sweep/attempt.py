@@ -39,7 +39,7 @@ from sweep.space import SearchSpace, parse_space
 from sweep.study import STORAGE_ERRORS, search_arguments, trial_state
 from sweep.task import load_split, tokenised
 from sweep.trainer import SweepTrainer
-from sweep.trial_parts import Aborted, Link, Paused, TrialParts
+from sweep.trial_parts import Link, Paused, TrialParts
 
 EXIT_FAILED = 1
 EXIT_DRIVER_GONE = 3
@@ -86,9 +86,7 @@ def run_rank(spec: RankSpec, line: Connection) -> None:
         trainer = _trainer(rank, config, cfg)
         _search(rank, trainer, config, parse_space(cfg))
     except BaseException as error:
-        at = time.monotonic()
-        cause = error.__cause__ if isinstance(error, Aborted) and error.__cause__ else error
-        rank.send(_failure(rank, trainer, cause, at))
+        rank.send(_failure(rank, trainer, error, time.monotonic()))
         with contextlib.suppress(OSError):  # the disk may be full
             traceback.print_exc()
             sys.stdout.flush()

@@ -246,7 +246,7 @@ def _on_disk(paths: StudyPaths) -> list[tuple[int, int, int]]:
 
 def _epochs(paths: StudyPaths, tally: Tally) -> tuple[int, int]:
     """How many epochs were begun again, and how many that had been complete were trained again."""
-    kept = {t.number: [a["kept_epochs"] for a in t.user_attrs[ATTEMPTS]] for t in _trials(paths)}
+    kept = {t.number: [a["kept_epochs"] for a in t.user_attrs.get(ATTEMPTS, [])] for t in _trials(paths)}
     lost = 0
     for number, attempts, epoch in tally.on_disk:
         if attempts < len(kept[number]):  # the attempt that came next

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,29 @@ _SQLITE_PATIENCE = 60  # seconds to wait while another process writes
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # the monitor says what a person needs
 
 
-def open_storage(config: SweepConfig, paths: StudyPaths, database: Path | None = None) -> RDBStorage:
+class _RankStorage(RDBStorage):
+    """The storage as ranks have it: only the driver fails trials.
+
+    Optuna's `optimize` would fail a trial for any exception, also for one that is only the echo of
+    another rank's death (in upstream's broadcast of the parameters, for one).
+    """
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        return state == TrialState.FAIL or super().set_trial_state_values(trial_id, state, values)
+
+
+def open_storage(
+    config: SweepConfig,
+    paths: StudyPaths,
+    database: Path | None = None,
+    kind: type[RDBStorage] = RDBStorage,
+) -> RDBStorage:
     """The study's storage: SQLite in its folder (or `database`) unless `storage.url` names another."""
     url = config.storage.url
     if url is None:
-        return RDBStorage(
+        return kind(
             # The path goes around the URL: a folder's name may hold ?, % or #.
             "sqlite://",
             engine_kwargs={
@@ -46,7 +64,7 @@ def open_storage(config: SweepConfig, paths: StudyPaths, database: Path | None =
                 "poolclass": QueuePool,
             },
         )
-    return RDBStorage(url)
+    return kind(url)
 
 
 def _sqlite_creator(path: str) -> Any:
@@ -104,7 +122,7 @@ def search_arguments(config: SweepConfig, paths: StudyPaths, space: SearchSpace)
     return {
         "backend": "optuna",
         "direction": config.objective.direction,
-        "storage": open_storage(config, paths),
+        "storage": open_storage(config, paths, kind=_RankStorage),
         "study_name": config.study.name,
         "load_if_exists": True,
         "sampler": build_sampler(config, space),

@@ -27,7 +27,7 @@ from sweep.errors import OutOfSpaceError, SweepError
 from sweep.events import CheckpointSaved, EpochDone, TrialStarted
 from sweep.length_groups import LengthGroupedEpochSampler
 from sweep.record import TrialRecord
-from sweep.trial_parts import Aborted, Link, Paused, StepReporter, TrialParts
+from sweep.trial_parts import Link, Paused, StepReporter, TrialParts
 
 _SLACK = 8_000_000  # bytes of a checkpoint beside model and optimizer: tokenizer, state, logs
 _T = TypeVar("_T")
@@ -73,14 +73,6 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
 
         Called by upstream's search: on rank 0 with Optuna's Trial, elsewhere with a FixedTrial.
         """
-        try:
-            return self._train(trial, ignore_keys_for_eval)
-        except TrialPruned:
-            raise
-        except Exception as error:
-            raise Aborted(str(error)) from error
-
-    def _train(self, trial: Any, ignore_keys_for_eval: list[str] | None) -> Any:
         params = self.hp_space(trial)
         self.number = trial.number
         if isinstance(trial, Trial):

@@ -19,13 +19,6 @@ class Paused(BaseException):
     """Ends an attempt after a committed epoch; no Exception, so Optuna leaves the trial RUNNING."""
 
 
-class Aborted(BaseException):
-    """Carries an exception (its cause) past Optuna, which would end the trial as FAIL at once.
-
-    Whether a trial failed or is tried again, and what its record says, the driver decides.
-    """
-
-
 @dataclass(frozen=True)
 class TrialParts:
     """What one trial is made of, built from its own config only.

@@ -138,6 +138,8 @@ def test_several_kills_under_every_sampler_and_pruner(
         Point(f"{_RECORD}begin", "after", nth=5),
         Point(_TELL, "before", nth=3),
     ]
+    if ranks == 2:  # rank 0 has asked for a trial and fails to tell rank 1 of it
+        kills.append(Point("torch.distributed:broadcast_object_list", "before", "rank 1"))
     result = killed_study(kills, *overrides)
     assert compare_results(_calm(undisturbed, run_study, *overrides), result) == []
 
