@@ -7,17 +7,16 @@ each with SIGKILL. The next kill comes a random while after the study is running
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 from optuna.trial import FrozenTrial
@@ -29,69 +28,10 @@ from sweep.errors import InputError, SweepError
 from sweep.opening import checked, open_study
 from sweep.paths import StudyPaths
 from sweep.record import ATTEMPTS, epochs_of
+from sweep.results import compare_results, study_result
 from sweep.study import load_study
 
-_TIMES = ("seconds", "runtime", "samples_per_second", "steps_per_second")
 _POLL = 0.02
-
-
-def study_result(root: Path) -> dict[str, Any]:
-    """Everything of a finished study that must not depend on crashes.
-
-    Returns:
-        `trials`: by number, the state, value, parameters and each epoch's metrics but for times;
-        `weights`: sha256 of the best epoch's weights.
-    """
-    from sweep.commands import read_status
-
-    status = read_status(root)
-    trials = [
-        {
-            "number": t["number"],
-            "state": t["state"],
-            "value": t["value"],
-            "params": t["params"],
-            "epochs": [{k: v for k, v in e.items() if k not in _TIMES} for e in t["epochs"]],
-        }
-        for t in status["trials"]
-    ]
-    weights = None
-    if status["best"] is not None and status["best"]["checkpoint"] is not None:
-        file = Path(status["best"]["checkpoint"]) / "model.safetensors"
-        weights = hashlib.sha256(file.read_bytes()).hexdigest()
-    return {"trials": trials, "weights": weights}
-
-
-def compare_results(calm: dict[str, Any], killed: dict[str, Any]) -> list[str]:
-    """One line for each difference between two results of `study_result`."""
-    lines = []
-    a, b = calm["trials"], killed["trials"]
-    numbers = [t["number"] for t in b]
-    lines += [f"trial {t['number']} is missing" for t in a if t["number"] not in numbers]
-    lines += [f"trial {n} is there {c} times" for n, c in Counter(numbers).items() if c > 1]
-    lines += [f"trial {n} is one too many" for n in numbers if n >= len(a)]
-    for before, after in zip(a, b, strict=False):
-        lines += [
-            f"trial {before['number']}: {key} is {after[key]!r} instead of {before[key]!r}"
-            for key in before
-            if before[key] != after[key]
-        ]
-    if calm["weights"] != killed["weights"]:
-        lines.append(f"the best weights have sha256 {killed['weights']} instead of {calm['weights']}")
-    return lines
-
-
-@dataclass
-class Tally:
-    """What was killed, and what was on disk at these moments.
-
-    Attributes:
-        on_disk: trial, how many attempts it had had, its latest complete epoch.
-    """
-
-    victims: Counter[str] = field(default_factory=Counter)
-    sessions: int = 0
-    on_disk: list[tuple[int, int, int]] = field(default_factory=list)
 
 
 class _Session:
@@ -105,6 +45,14 @@ class _Session:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
             )
+
+    def __enter__(self) -> _Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:  # chaos itself was interrupted: pause at the epoch's end
+            self.process.terminate()
+            self.process.wait()
 
     def victims(self, paths: StudyPaths) -> dict[str, psutil.Process]:
         """Name -> process of everything that may be killed now; ranks only once they have begun."""
@@ -122,6 +70,52 @@ class _Session:
                 server = [p for p in family if "forkserver" in " ".join(p.cmdline()) and p.pid not in ranks]
                 found.update(zip(["fork server"], server, strict=False))
         return found
+
+
+@dataclass
+class _Killer:
+    """Kills, a random while after the study is running (again); remembers what was on disk then.
+
+    Attributes:
+        pause: seconds between two kills, on average.
+        on_disk: trial, how many attempts it had had, its latest complete epoch.
+    """
+
+    paths: StudyPaths
+    kills: int
+    pause: float
+    draw: random.Random
+    console: Console
+    sessions: int = 0
+    victims: Counter[str] = field(default_factory=Counter)
+    on_disk: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def watch(self, session: _Session) -> int:
+        """Kill until the session ends. Returns its exit status."""
+        self.sessions += 1
+        next_kill = None
+        while session.process.poll() is None:
+            time.sleep(_POLL)
+            left = self.kills - self.victims.total()
+            victims = session.victims(self.paths) if left else {}
+            if not victims:
+                continue
+            if next_kill is None:
+                next_kill = time.monotonic() + self.draw.uniform(0, 2 * self.pause)
+            if time.monotonic() >= next_kill:
+                name = self.draw.choice(sorted(victims))
+                with contextlib.suppress(psutil.Error):
+                    self._kill(name, victims[name])
+                next_kill = None
+                time.sleep(5 * _POLL)
+        return int(session.process.returncode)
+
+    def _kill(self, name: str, victim: psutil.Process) -> None:
+        on_disk = _on_disk(self.paths)
+        victim.kill()
+        self.victims[name] += 1
+        self.on_disk += on_disk
+        self.console.print(f"kill {self.victims.total()} of {self.kills}: {name}", highlight=False)
 
 
 def chaos(overrides: list[str], kills: int, seed: int, console: Console) -> int:
@@ -150,80 +144,55 @@ def chaos(overrides: list[str], kills: int, seed: int, console: Console) -> int:
     log = parent / f"{name}-chaos.log"
     parent.mkdir(parents=True, exist_ok=True)
     with console.status(f"Running {name}-calm, undisturbed …"):
-        session = _Session(["launch", *common, f"study.name='{name}-calm'"], log)
-        if session.process.wait():
+        with _Session(["launch", *common, f"study.name='{name}-calm'"], log) as session:
+            code = session.process.wait()
+        if code:
             raise SweepError(f"The undisturbed study failed by itself; its output is in {log}")
         seconds = _seconds_trained(calm)
     console.print(f"undisturbed: {seconds:.1f} s of training", highlight=False)
-    tally = _disturb(
-        ["launch", *common, f"study.name='{name}-chaos'"], killed, kills, seconds, seed, log, console
-    )
-    return _report(calm, killed, tally, kills, console)
-
-
-def _disturb(
-    launch: list[str],
-    paths: StudyPaths,
-    kills: int,
-    seconds: float,
-    seed: int,
-    log: Path,
-    console: Console,
-) -> Tally:
-    draw, tally, arguments = random.Random(seed), Tally(), launch
-    pause = seconds / (kills + 1)  # so that the kills fit into the study
+    # So that all kills fit into the study.
+    killer = _Killer(killed, kills, seconds / (kills + 1), random.Random(seed), console)
+    arguments = ["launch", *common, f"study.name='{name}-chaos'"]
     while True:
-        session = _Session(arguments, log)
-        tally.sessions += 1
-        next_kill = None
-        while session.process.poll() is None:
-            time.sleep(_POLL)
-            done = sum(tally.victims.values())
-            victims = session.victims(paths) if done < kills else {}
-            if not victims:
-                continue
-            if next_kill is None:
-                next_kill = time.monotonic() + draw.uniform(0, 2 * pause)
-            if time.monotonic() >= next_kill:
-                victim = draw.choice(sorted(victims))
-                with contextlib.suppress(psutil.Error):
-                    on_disk = _on_disk(paths)
-                    victims[victim].kill()
-                    tally.victims[victim] += 1
-                    tally.on_disk += on_disk
-                    console.print(f"kill {done + 1} of {kills}: {victim}", highlight=False)
-                next_kill = None
-                time.sleep(5 * _POLL)
-        code = session.process.returncode
+        with _Session(arguments, log) as session:
+            code = killer.watch(session)
         if code == 0:
-            return tally
-        if code != -9:
+            break
+        if code != -signal.SIGKILL:
             raise SweepError(f"The killed study ended with exit status {code}; its output is in {log}")
-        arguments = ["resume", str(paths.root)]
-
-
-def _report(calm: StudyPaths, killed: StudyPaths, tally: Tally, kills: int, console: Console) -> int:
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-    landed = sum(tally.victims.values())
-    lines = compare_results(study_result(calm.root), study_result(killed.root))
-    repeated, lost = _epochs(killed, tally)
-    what = ", ".join(f"{count} {name}" for name, count in sorted(tally.victims.items()))
-    say(f"\nkills                                  {landed} ({what}), {tally.sessions} sessions")
-    say(f"epochs repeated (those in flight)      {repeated}")
-    say(f"epochs lost beyond the one in flight   {lost}")
-    say(f"differences from the undisturbed study {len(lines)}")
-    for line in lines:
-        say(f"  {line}")
-    if landed < kills:
-        say(f"The study ended before {kills} kills had landed: give it more trials or epochs.")
-    if lines or lost:
+        arguments = ["resume", str(killed.root)]
+    if not _report(calm, killer, console):
         return 1
     for paths in (calm, killed):
         shutil.rmtree(paths.root)
-    say("Nothing was lost. Both studies have been removed.")
+    log.unlink()
+    console.print("Nothing was lost. Both studies have been removed.", highlight=False)
     return 0
+
+
+def _report(calm: StudyPaths, killer: _Killer, console: Console) -> bool:
+    """Print what happened. Returns whether nothing was lost."""
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    before, after = study_result(calm.root), study_result(killer.paths.root)
+    lines = compare_results(before, after)
+    wanted, got = ([t["number"] for t in result["trials"]] for result in (before, after))
+    repeated, lost = _epochs(killer)
+    landed = killer.victims.total()
+    what = ", ".join(f"{count} {name}" for name, count in sorted(killer.victims.items()))
+    say(f"\nkills                                  {landed} ({what}), {killer.sessions} sessions")
+    say(f"epochs repeated (those in flight)      {repeated}")
+    say(f"epochs lost beyond the one in flight   {lost}")
+    say(f"trials lost                            {len(set(wanted) - set(got))}")
+    say(f"trials too many                        {len(got) - len(set(got) & set(wanted))}")
+    say(f"differences from the undisturbed study {len(lines)}")
+    for line in lines:
+        say(f"  {line}")
+    if landed < killer.kills:
+        say(f"The study ended before {killer.kills} kills had landed: give it more trials or epochs.")
+    return not (lines or lost)
 
 
 def _trials(paths: StudyPaths) -> list[FrozenTrial]:
@@ -244,11 +213,11 @@ def _on_disk(paths: StudyPaths) -> list[tuple[int, int, int]]:
     ]
 
 
-def _epochs(paths: StudyPaths, tally: Tally) -> tuple[int, int]:
+def _epochs(killer: _Killer) -> tuple[int, int]:
     """How many epochs were begun again, and how many that had been complete were trained again."""
-    kept = {t.number: [a["kept_epochs"] for a in t.user_attrs.get(ATTEMPTS, [])] for t in _trials(paths)}
+    attempts = {t.number: t.user_attrs.get(ATTEMPTS, []) for t in _trials(killer.paths)}
     lost = 0
-    for number, attempts, epoch in tally.on_disk:
-        if attempts < len(kept[number]):  # the attempt that came next
-            lost += max(0, epoch - kept[number][attempts])
-    return sum(len(attempts) - 1 for attempts in kept.values()), lost
+    for number, before, epoch in killer.on_disk:
+        if before < len(attempts[number]):  # the attempt that came next
+            lost += max(0, epoch - attempts[number][before]["kept_epochs"])
+    return sum(max(0, len(own) - 1) for own in attempts.values()), lost

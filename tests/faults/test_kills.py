@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweep.chaos import compare_results, study_result
+from sweep.results import compare_results, study_result
 from tests.conftest import Command
 from tests.faults.harness import Running, gone
 from tests.faults.points import Point, landed, plan
@@ -174,5 +174,7 @@ def test_chaos_reports_that_nothing_was_lost(
     assert "driver" in told.stdout
     assert "fork server" in told.stdout
     assert "epochs lost beyond the one in flight   0" in told.stdout
+    assert "trials lost                            0" in told.stdout
+    assert "trials too many                        0" in told.stdout
     assert "differences from the undisturbed study 0" in told.stdout
     assert not list((tmp_path / "out").glob("tiny-c*/")), "both studies are removed"

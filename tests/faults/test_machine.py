@@ -15,7 +15,7 @@ import psutil
 import pytest
 from omegaconf import OmegaConf
 
-from sweep.chaos import compare_results, study_result
+from sweep.results import compare_results, study_result
 from tests.conftest import Command, RunStudy
 from tests.faults.harness import REPOSITORY, Running
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sweep.chaos import compare_results, study_result
 from sweep.launchers import local
+from sweep.results import compare_results, study_result
 from tests.conftest import RunStudy
 from tests.faults import points
 from tests.faults.points import Point, landed, plan

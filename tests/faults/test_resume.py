@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sweep.chaos import compare_results, study_result
 from sweep.checkpoint import checkpoint_folders
 from sweep.commands import launch, read_status, resume
 from sweep.compose import compose
 from sweep.errors import InputError, SweepError
 from sweep.opening import checked, open_study
 from sweep.paths import StudyPaths
+from sweep.results import compare_results, study_result
 from sweep.study import load_study
 from tests.conftest import RunStudy
 
