@@ -230,7 +230,8 @@ def _join_group(spec: RankSpec, config: SweepConfig) -> None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if Path("/sys/class/net/lo").exists() else "lo0")
     torch.distributed.init_process_group(
         spec.backend,
-        init_method=spec.rendezvous,
+        # As a store: in the URL file://… a folder's name must not hold # or ?.
+        store=torch.distributed.FileStore(spec.rendezvous, spec.world_size),  # type: ignore[attr-defined]
         rank=spec.rank,
         world_size=spec.world_size,
         timeout=timedelta(seconds=config.launcher.collective_timeout),

@@ -22,7 +22,7 @@ class RankSpec:
         attempt: a name for this attempt, unique in the study; names sort by time.
         rank, world_size: as in torch.distributed.
         devices: one per rank of the attempt, in rank order.
-        rendezvous: the `init_method` by which the ranks find each other.
+        rendezvous: the file by which the ranks find each other (a torch.distributed.FileStore).
         backend: of torch.distributed.
     """
 

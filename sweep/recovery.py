@@ -40,12 +40,14 @@ def recover(study: Study, paths: StudyPaths, unwanted: list[Path], console: Cons
         if own.root.is_dir():
             sweep_debris(own)
         if trial.state == TrialState.WAITING:
-            say(f"trial {trial.number}: {_kept(trial, paths, trial.number in interrupted)}")
+            with console.status(f"Checking the checkpoints of trial {trial.number} …"):
+                kept = _kept(trial, paths, trial.number in interrupted)
+            say(f"trial {trial.number}: {kept}")
 
 
 def _kept(trial: FrozenTrial, paths: StudyPaths, crashed: bool) -> str:
     """`epochs 1–2 kept, epoch 3 repeated`, or where a paused trial goes on."""
-    kept = survey(paths.trial(trial.number), None, hashes=False).epoch
+    kept = survey(paths.trial(trial.number), None).epoch
     lost = [n for n in epochs_of(trial.user_attrs) if n > kept]
     if crashed:
         # Reported or not: the epoch in flight starts again.

@@ -157,7 +157,7 @@ class LocalLauncher:
                 rank=rank,
                 world_size=len(devices),
                 devices=devices,
-                rendezvous=f"file://{folder}/store",
+                rendezvous=str(Path(folder) / "store"),
                 backend=backend,
             )
             ours, theirs = self._context.Pipe()

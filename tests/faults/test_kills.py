@@ -140,6 +140,8 @@ def test_ctrl_c_stop_and_a_second_driver(study: list[str], sweep_command: Comman
 
     second = Running(["resume", str(root)], tmp_path)
     second.wait_for("trial 0  epoch")
+    for rank in second.ranks(root):
+        rank.suspend()  # it cannot reach the end of its epoch: only --now ends it
     stopped = sweep_command("stop", str(root), "--now")
     assert stopped.returncode == 0, stopped.stderr
     assert f"Continue:  sweep resume {root}" in stopped.stdout

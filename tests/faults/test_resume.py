@@ -107,22 +107,25 @@ def _damage(folder: Path, how: str) -> None:
         (folder / "manifest.json").unlink()
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_said(paused: Launched, run_study: RunStudy) -> None:
-    calm = study_result(run_study(*_STUDY, name="calm").root)
-    for how in ("flip", "no manifest"):
-        root = paused(name=how.replace(" ", "-"))
-        _check_passed_over(root, how)
-        assert compare_results(calm, study_result(root)) == []
-
-
-def _check_passed_over(root: Path, how: str) -> None:
-    _damage(root / "trials" / "0000" / "checkpoint-6", how)
+@pytest.mark.parametrize(("epochs", "how"), [(2, "flip"), (2, "truncate"), (1, "no manifest")])
+def test_a_damaged_checkpoint_is_passed_over_and_said(
+    epochs: int, how: str, paused: Launched, run_study: RunStudy
+) -> None:
+    """The epoch before it is where the trial goes on; with none before it, from the beginning."""
+    root = paused(name=how.replace(" ", "-"))
+    if epochs == 2:
+        _one_more_epoch(root)
+    name = f"checkpoint-{6 * epochs}"
+    _damage(root / "trials" / "0000" / name, how)
     said = _resume(root)
-    assert "trial 0  passes over a damaged checkpoint: checkpoint-6: " in said
-    assert "trial 0  started (attempt 2, no epoch kept, epoch 1 repeated)" in said
-    attempts = _attempts(root, 0)
-    assert [a["kept_epochs"] for a in attempts] == [0, 0]
-    assert attempts[1]["damaged"][0].startswith("checkpoint-6: ")
+    kept = "epoch 1 kept, epoch 2 repeated" if epochs == 2 else "no epoch kept, epoch 1 repeated"
+    assert f"trial 0: {kept}" in said
+    assert f"trial 0  passes over a damaged checkpoint: {name}: " in said
+    assert f"trial 0  started (attempt {epochs + 1}, {kept})" in said
+    last = _attempts(root, 0)[-1]
+    assert last["kept_epochs"] == epochs - 1
+    assert last["damaged"][0].startswith(f"{name}: ")
+    assert compare_results(study_result(run_study(*_STUDY, name="calm").root), study_result(root)) == []
 
 
 def test_a_named_checkpoint_is_where_a_trial_goes_on(paused: Launched, run_study: RunStudy) -> None:
