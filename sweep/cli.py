@@ -230,11 +230,12 @@ def _status(options: argparse.Namespace) -> int:
 
     from sweep.commands import read_status
     from sweep.paths import StudyPaths
-    from sweep.status import checkpoint_list, checkpoint_table, status_table
+    from sweep.status import checkpoint_list, checkpoint_table, status_table, trial_count
 
     status = read_status(options.study)
     if options.checkpoints:
-        status["checkpoints"] = checkpoint_list(status, StudyPaths(options.study))
+        with Console(stderr=True).status("Reading the checkpoints …"):
+            status["checkpoints"] = checkpoint_list(status, StudyPaths(options.study))
     if options.json:
         print(json.dumps(status, indent=1))
     else:
@@ -242,5 +243,5 @@ def _status(options: argparse.Namespace) -> int:
         console.print(status_table(status))
         if options.checkpoints:
             console.print(checkpoint_table(status["checkpoints"]))
-        console.print(f"{status['remaining']} of {status['n_trials']} trials to go", highlight=False)
+        console.print(f"{status['remaining']} of {trial_count(status['n_trials'])} to go", highlight=False)
     return 0

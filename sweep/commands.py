@@ -23,7 +23,7 @@ from sweep.recovery import after_checkpoint, recover, take_choice
 from sweep.resumption import changed_config, compare, compare_model
 from sweep.retention import Retention
 from sweep.space import SearchSpace
-from sweep.status import Status, study_status
+from sweep.status import Status, study_status, trial_count
 from sweep.study import load_study, seconds_spent, standing, storage_faults, study_exists
 from sweep.summary import introduce, quoted, summarise
 
@@ -110,7 +110,7 @@ def _over(config: SweepConfig, study: Study, status: Status, paths: StudyPaths) 
     limit = config.study.timeout
     if limit is not None and seconds_spent(study) >= limit:
         return (
-            f"{paths.root} has used its study.timeout={limit} s; {status['remaining']} trials to go. "
+            f"{paths.root} has used its study.timeout={limit} s; {trial_count(status['remaining'])} to go. "
             f"More: sweep resume {root} study.timeout={2 * limit}"
         )
     return None

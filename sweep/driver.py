@@ -189,8 +189,9 @@ class Driver:
                 self._orphans = True
         except HaltError as error:
             self._halted = self._halted or error
-            if not self._stopping:
+            if self._active and not self._stopping:
                 self._stop()
+            self._stopping = True
 
     def _reclaim_orphans(self) -> None:
         """Trials whose rank 0 died between asking and telling go back to the queue."""

@@ -59,19 +59,19 @@ def chosen_trial(status: Status, number: int | None, root: str) -> dict[str, Any
     Raises:
         InputError: there is none with a finished epoch.
     """
-    trials = {t["number"]: t for t in status["trials"]}
+    known = {t["number"]: t for t in status["trials"]}
     if number is None:
         if status["best"] is None:
             raise InputError(f"{root} has no finished trial yet: continue it with sweep resume {root}")
-        return dict(trials[status["best"]["number"]])
-    if number not in trials:
-        raise InputError(f"--trial {number}: {root} has the trials {', '.join(map(str, trials)) or 'none'}.")
-    if trials[number]["best_epoch"] is None:
+        return dict(known[status["best"]["number"]])
+    if number not in known:
+        raise InputError(f"--trial {number}: {root} has the trials {', '.join(map(str, known)) or 'none'}.")
+    if known[number]["best_epoch"] is None:
         raise InputError(
-            f"--trial {number} has no finished epoch (state {trials[number]['state']}): "
+            f"--trial {number} has no finished epoch (state {known[number]['state']}): "
             "choose another with sweep status."
         )
-    return dict(trials[number])
+    return dict(known[number])
 
 
 def _trial(trial: FrozenTrial, space: SearchSpace, objective: ObjectiveConfig) -> dict[str, Any]:
@@ -106,14 +106,14 @@ def _checkpoint(trial: dict[str, Any], paths: StudyPaths) -> str | None:
 def checkpoint_list(status: Status, paths: StudyPaths) -> list[dict[str, Any]]:
     """What lies on disk, trial by trial: name, epoch, size in bytes, metrics, and what is wrong with it.
 
-    Contents are not read: sizes tell a torn file, a resume looks closer.
+    Contents are read and compared with their hashes, as a resume does.
     """
     found: list[dict[str, Any]] = []
     for trial in status["trials"]:
         for folder in checkpoint_folders(paths.trial(trial["number"])):
             line: dict[str, Any] = {"trial": trial["number"], "name": folder.name}
             try:
-                manifest = read_checkpoint(folder).manifest
+                manifest = read_checkpoint(folder, hashes=True).manifest
                 line |= {"epoch": manifest.epoch, "bytes": manifest.size, "metrics": manifest.metrics}
                 line |= {"resumable": not manifest.weights_only, "problem": None}
             except IncompleteError as problem:
@@ -158,6 +158,11 @@ def status_table(status: Status) -> Table:
             escape(show_params(trial["params"], "\n") + note),
         )
     return table
+
+
+def trial_count(count: int) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{count} trial{'s' if count != 1 else ''}"
 
 
 def show_params(params: dict[str, Any], separator: str = " ") -> str:

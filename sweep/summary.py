@@ -13,7 +13,7 @@ from sweep.config import SweepConfig
 from sweep.devices import DevicePool
 from sweep.paths import StudyPaths
 from sweep.space import SearchSpace
-from sweep.status import Status, show_params
+from sweep.status import Status, show_params, trial_count
 
 
 def introduce(
@@ -30,7 +30,7 @@ def introduce(
 
     say(
         "study",
-        f"{config.study.name} in {paths.root}: {total} trials, {config.objective.direction} "
+        f"{config.study.name} in {paths.root}: {trial_count(total)}, {config.objective.direction} "
         f"{config.objective.metric}",
     )
     if total < config.study.n_trials:
@@ -77,7 +77,7 @@ def summarise(status: Status, card: DataCard, paths: StudyPaths, console: Consol
     say(f"  parameters           {escape(show_params(best['params'])) or 'none'}")
     say("\nNext:")
     if status["remaining"]:
-        say(f"  sweep resume {root}     # {status['remaining']} trials to go")
+        say(f"  sweep resume {root}     # {trial_count(status['remaining'])} to go")
     say(f"  sweep status {root}")
     say(f"  sweep export {root}")
     say(f'  sweep predict {quoted(paths.best)} "The battery died after two days."')

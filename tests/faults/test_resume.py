@@ -84,7 +84,7 @@ def test_time_adds_up_over_sessions_and_changes_nothing(run_study: RunStudy, tmp
     assert "study.timeout=2 s is used up" in found.output
     paused = len(read_status(root)["trials"][0]["epochs"])
     assert 1 <= paused < 40
-    assert "has used its study.timeout=2 s; 1 trials to go" in _resume(root)
+    assert "has used its study.timeout=2 s; 1 trial to go" in _resume(root)
     assert "study.timeout=4 s is used up" in _resume(root, "study.timeout=4")
     again = len(read_status(root)["trials"][0]["epochs"])
     assert paused <= again < 40, "two seconds more, not four"
