@@ -127,7 +127,8 @@ def checkpoint_table(checkpoints: list[dict[str, Any]]) -> Table:
     """One row a checkpoint; its name is what `sweep resume … from=` takes."""
     table = Table(title="checkpoints", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for column in ("trial", "name", "epoch", "accuracy", "F1", "loss", "MB", ""):
-        table.add_column(column, justify="left" if column in ("name", "") else "right", no_wrap=True)
+        left = column in ("name", "")
+        table.add_column(column, justify="left" if left else "right", no_wrap=column != "")
     for line in checkpoints:
         scores = [f"{line['metrics'][k]:.4f}" if line["metrics"] else "" for k in ("accuracy", "f1", "loss")]
         note = line["problem"] or ("" if line["resumable"] else "weights only")
