@@ -31,13 +31,11 @@ from sweep.events import PAUSE, AttemptFailed, Event, TrialEnded, TrialPaused
 from sweep.files import chain, is_out_of_space, write_text
 from sweep.fingerprint import trial_hash
 from sweep.metrics import compute_metrics
-from sweep.model import load_model, load_tokenizer
-from sweep.paths import StudyPaths
+from sweep.model import load_model
 from sweep.presence import announce
 from sweep.ranks import RankSpec, redirect_output
-from sweep.space import SearchSpace, parse_space
 from sweep.study import STORAGE_ERRORS, search_arguments, trial_state
-from sweep.task import load_split, tokenised
+from sweep.study_parts import StudyParts
 from sweep.trainer import SweepTrainer
 from sweep.trial_parts import Link, Paused, TrialParts
 
@@ -46,9 +44,9 @@ EXIT_DRIVER_GONE = 3
 
 
 class _Rank:
-    def __init__(self, spec: RankSpec, line: Connection) -> None:
-        self.spec, self.line = spec, line
-        self.paths = StudyPaths(Path(spec.study_dir))
+    def __init__(self, spec: RankSpec, line: Connection, parts: StudyParts) -> None:
+        self.spec, self.line, self.parts = spec, line, parts
+        self.paths = parts.paths
         self.log = self.paths.starting_log(spec.attempt, spec.rank)
         self.pause = threading.Event()
 
@@ -69,22 +67,21 @@ class _Rank:
                 os._exit(EXIT_DRIVER_GONE)
 
 
-def run_rank(spec: RankSpec, line: Connection) -> None:
+def run_rank(spec: RankSpec, line: Connection, parts: StudyParts) -> None:
     """The main function of a rank's process. Exits 0 for a trial that ended or paused."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides; it asks through the line
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    rank = _Rank(spec, line)
+    rank = _Rank(spec, line, parts)
     threading.Thread(target=rank.listen, daemon=True).start()
     trainer: SweepTrainer | None = None
     try:
         announce(rank.paths, f"{spec.attempt}.rank-{spec.rank}")
         redirect_output(rank.log)
         _bind_device(spec)
-        config, cfg = _read_config(rank.paths)
         if spec.world_size > 1:
-            _join_group(spec, config)
-        trainer = _trainer(rank, config, cfg)
-        _search(rank, trainer, config, parse_space(cfg))
+            _join_group(spec, parts.config)
+        trainer = _trainer(rank)
+        _search(rank, trainer)
     except BaseException as error:
         rank.send(_failure(rank, trainer, error, time.monotonic()))
         with contextlib.suppress(OSError):  # the disk may be full
@@ -116,9 +113,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _search(rank: _Rank, trainer: SweepTrainer, config: SweepConfig, space: SearchSpace) -> None:
+def _search(rank: _Rank, trainer: SweepTrainer) -> None:
     """One trial through upstream's search; what ended it decides what the driver is told."""
-    arguments = search_arguments(config, rank.paths, space) if rank.spec.rank == 0 else {}
+    config, space = rank.parts.config, rank.parts.space
+    arguments = search_arguments(config, rank.parts.storage, space) if rank.spec.rank == 0 else {}
     arguments.setdefault("direction", config.objective.direction)
     arguments.setdefault("backend", "optuna")
     ended: Event | None = None
@@ -150,9 +148,9 @@ def _search(rank: _Rank, trainer: SweepTrainer, config: SweepConfig, space: Sear
         torch.distributed.destroy_process_group()
 
 
-def _trainer(rank: _Rank, config: SweepConfig, cfg: Any) -> SweepTrainer:
-    spec, space = rank.spec, parse_space(cfg)
-    label_names = load_split(rank.paths)["train"].features["label"].names
+def _trainer(rank: _Rank) -> SweepTrainer:
+    spec, parts = rank.spec, rank.parts
+    config, space, label_names = parts.config, parts.space, parts.label_names
 
     def arguments(trial_config: SweepConfig, output_dir: Path) -> TrainingArguments:
         backend = spec.backend if spec.world_size > 1 else None
@@ -160,7 +158,7 @@ def _trainer(rank: _Rank, config: SweepConfig, cfg: Any) -> SweepTrainer:
 
     def build(params: dict[str, Any], number: int, limit: int | None) -> TrialParts:
         paths = rank.paths.trial(number)
-        trial_cfg = space.apply(cfg, params)
+        trial_cfg = space.apply(parts.cfg, params)
         if limit is not None:
             OmegaConf.update(trial_cfg, "trainer.max_per_device_batch_size", limit)
             smaller = min(int(trial_cfg.trainer.eval_batch_size), limit)
@@ -171,8 +169,8 @@ def _trainer(rank: _Rank, config: SweepConfig, cfg: Any) -> SweepTrainer:
             write_text(paths.config, OmegaConf.to_yaml(trial_cfg, resolve=True))
             write_text(paths.overrides, OmegaConf.to_yaml(OmegaConf.create(space.overrides(params))))
         _adopt_log(rank, number)
-        data = tokenised(trial.task, trial.model, rank.paths)
-        tokenizer = load_tokenizer(trial.model)
+        data, lengths = parts.tokens(trial.task, trial.model)
+        tokenizer = parts.tokenizer(trial.model)
         return TrialParts(
             {
                 "args": arguments(trial, paths.root),
@@ -183,7 +181,7 @@ def _trainer(rank: _Rank, config: SweepConfig, cfg: Any) -> SweepTrainer:
                 "data_collator": DataCollatorWithPadding(tokenizer),
                 "compute_metrics": compute_metrics(trial.objective.average(len(label_names))),
             },
-            list(data["train"]["length"]),
+            lengths,
             paths,
             trial.trainer.global_batch_size,
             trial_hash(trial),
@@ -197,11 +195,6 @@ def _trainer(rank: _Rank, config: SweepConfig, cfg: Any) -> SweepTrainer:
     )
     base = arguments(config, rank.paths.root)
     return SweepTrainer(base, build, config.objective, link)
-
-
-def _read_config(paths: StudyPaths) -> tuple[SweepConfig, Any]:
-    cfg = OmegaConf.load(paths.config)
-    return typed(cfg), cfg  # type: ignore[arg-type]
 
 
 def _bind_device(spec: RankSpec) -> None:

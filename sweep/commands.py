@@ -11,13 +11,14 @@ from rich.console import Console
 from sweep.card import DataCard, read_card
 from sweep.config import SweepConfig
 from sweep.creation import create, is_unused, make_folder, removed_unless_ready, save_config
-from sweep.devices import Device, DevicePool
+from sweep.devices import Machine, choose_devices
 from sweep.driver import Driver
 from sweep.errors import InputError, SweepError
 from sweep.launchers.local import LocalLauncher
 from sweep.monitor import Monitor
 from sweep.opening import checked, effective_trials, open_study, state_of
 from sweep.paths import StudyPaths
+from sweep.pool import DevicePool
 from sweep.presence import driving
 from sweep.recovery import after_checkpoint, recover, take_choice
 from sweep.resumption import changed_config, compare, compare_model
@@ -42,9 +43,9 @@ def launch(cfg: DictConfig, console: Console) -> int:
     made = make_folder(paths.root)
     with driving(paths), storage_faults(paths), removed_unless_ready(paths.root, made) as ready:
         save_config(cfg, paths)
-        devices, study = create(cfg, paths, launcher, console)
+        machine, study = create(cfg, paths, launcher, console)
         ready()
-        return _run(config, space, paths, study, launcher, devices, read_card(paths), console)
+        return _run(config, space, paths, study, launcher, machine, read_card(paths), console)
 
 
 def _refuse_used(paths: StudyPaths, config: SweepConfig) -> None:
@@ -77,8 +78,8 @@ def resume(root: Path, words: list[str], widen: bool, console: Console) -> int:
         launcher = LocalLauncher(config.launcher)
         if not study_exists(config, paths):
             save_config(cfg, paths)
-            devices, study = create(cfg, paths, launcher, console)
-            return _run(config, space, paths, study, launcher, devices, read_card(paths), console)
+            machine, study = create(cfg, paths, launcher, console)
+            return _run(config, space, paths, study, launcher, machine, read_card(paths), console)
         begun = compare(old, cfg, widen, paths)
         study = load_study(config, paths)
         later = [] if choice is None else after_checkpoint(study, paths, *choice)
@@ -95,8 +96,8 @@ def resume(root: Path, words: list[str], widen: bool, console: Console) -> int:
         save_config(cfg, paths)
         recover(study, paths, later, console)
         with console.status("Checking the config; importing torch and transformers …"):
-            devices = launcher.call("sweep.prepare:check_study", cfg)
-        return _run(config, space, paths, study, launcher, devices, read_card(paths), console)
+            machine = launcher.call("sweep.prepare:check_study", cfg)
+        return _run(config, space, paths, study, launcher, machine, read_card(paths), console)
 
 
 def _over(config: SweepConfig, study: Study, status: Status, paths: StudyPaths) -> str | None:
@@ -134,12 +135,14 @@ def _run(
     paths: StudyPaths,
     study: Study,
     launcher: LocalLauncher,
-    devices: list[Device],
+    machine: Machine,
     card: DataCard,
     console: Console,
 ) -> int:
     total = effective_trials(config, space)
-    pool = DevicePool(devices, config.launcher.devices_per_trial)
+    weights = launcher.call("sweep.model:weights_size", config.model)
+    devices = choose_devices(machine, config.launcher, total, weights)
+    pool = DevicePool(devices, config.launcher.devices_per_trial, config.launcher.trials_per_device)
     introduce(config, space, paths, pool, card, total, console)
     driver = Driver(config, paths, study, launcher, pool, total, Monitor(console))
     code = driver.run()

@@ -97,6 +97,7 @@ class LauncherConfig:
     accelerator: str = "auto"
     devices: Any = "auto"
     devices_per_trial: int = 1
+    trials_per_device: int = 1
     backend: str = "auto"
     collective_timeout: int = 1800
     hang_timeout: int | None = None
@@ -156,6 +157,7 @@ _POSITIVE = (
     "trainer.max_per_device_batch_size",
     "trainer.eval_batch_size",
     "launcher.devices_per_trial",
+    "launcher.trials_per_device",
     "launcher.collective_timeout",
     "launcher.hang_timeout",
     "launcher.max_attempts",

@@ -16,7 +16,7 @@ from optuna.study import Study
 from rich.console import Console
 
 from sweep.card import write_card
-from sweep.devices import Device
+from sweep.devices import Machine
 from sweep.errors import InputError, SweepError
 from sweep.files import write_text
 from sweep.fingerprint import fingerprint, write_fingerprint
@@ -88,7 +88,7 @@ def save_config(cfg: DictConfig, paths: StudyPaths) -> None:
 
 def create(
     cfg: DictConfig, paths: StudyPaths, launcher: LocalLauncher, console: Console
-) -> tuple[list[Device], Study]:
+) -> tuple[Machine, Study]:
     """Check everything, prepare the data and create the study; again from the start if need be.
 
     Raises:
@@ -102,10 +102,10 @@ def create(
             "put it back, or launch a new study under another name."
         )
     with console.status("Checking the config; importing torch and transformers …"):
-        devices: list[Device] = launcher.call("sweep.prepare:check_study", cfg)
+        machine: Machine = launcher.call("sweep.prepare:check_study", cfg)
     with console.status("Reading, splitting and tokenising the data …"):
         shutil.rmtree(paths.data, ignore_errors=True)
         card, model = launcher.call("sweep.prepare:prepare_study", cfg, paths)
     write_fingerprint(fingerprint(config, space, model), paths)
     write_card(card, paths)
-    return devices, create_study(config, paths)
+    return machine, create_study(config, paths)

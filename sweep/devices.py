@@ -1,15 +1,20 @@
-"""Devices: which there are, and how trials share them. A device is a GPU or a share of the cores."""
+"""Devices: which there are, and which a study uses. A device is a GPU or a share of the cores."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import psutil
 
 from sweep.config import LauncherConfig
 from sweep.errors import InputError
 
-_MAX_CPU_SHARES = 8
+_GUESSED_RANKS = 8
+_RANK_BYTES = 1_000_000_000  # of a rank beside its weights: libraries' own state, batches, activations
+_COPIES = 4  # of the weights: themselves, gradients, two moments of Adam
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,11 @@ class Device:
 
 @dataclass(frozen=True)
 class Machine:
-    """What this machine has: GPUs (name, UUID) as torch sees them, and the usable cores."""
+    """What this machine has: GPUs (name, UUID) as torch sees them, usable cores, bytes of memory."""
 
     gpus: tuple[tuple[str, str], ...]
     cores: tuple[int, ...]
+    memory: int
 
 
 def usable_cores() -> tuple[int, ...]:
@@ -55,11 +61,29 @@ def inspect_machine() -> Machine:
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
             gpus.append((str(properties.name), f"GPU-{properties.uuid}"))
-    return Machine(tuple(gpus), usable_cores())
+    return Machine(tuple(gpus), usable_cores(), _usable_memory())
 
 
-def choose_devices(machine: Machine, launcher: LauncherConfig) -> list[Device]:
+def _usable_memory() -> int:
+    """Bytes of memory, or of the container's share of it."""
+    limit = Path("/sys/fs/cgroup/memory.max")
+    whole = int(psutil.virtual_memory().total)
+    text = limit.read_text().strip() if limit.is_file() else ""
+    return min(whole, int(text)) if text.isdigit() else whole
+
+
+def choose_devices(machine: Machine, launcher: LauncherConfig, trials: int, weights: int = 0) -> list[Device]:
     """The devices of a study.
+
+    On a CPU `auto` gives every trial one core as long as there are trials for them: several trials
+    side by side do more than one over several cores, whose parts wait for each other. Fewer, larger
+    shares come of fewer trials than cores, and of models so large that memory would not do.
+
+    Args:
+        machine: what there is.
+        launcher: what is wanted.
+        trials: of the study.
+        weights: bytes of the model's weights.
 
     Raises:
         InputError: more devices asked for than exist, or fewer than one trial needs.
@@ -75,7 +99,7 @@ def choose_devices(machine: Machine, launcher: LauncherConfig) -> list[Device]:
     if launcher.backend == "nccl" and kind == "cpu":
         raise InputError("launcher.backend=nccl needs GPUs: use launcher.backend=gloo.")
     available = len(machine.gpus) if kind == "cuda" else len(machine.cores)
-    wanted = _wanted(launcher, kind, available)
+    wanted = _wanted(launcher, kind, available, _useful_shares(machine, launcher, trials, weights))
     if launcher.devices_per_trial > len(wanted):
         raise InputError(
             f"launcher.devices_per_trial={launcher.devices_per_trial}, but the study has "
@@ -97,15 +121,20 @@ def planned_ranks(launcher: LauncherConfig) -> int:
         return max(1, len(launcher.devices))
     if isinstance(launcher.devices, int):
         return max(1, launcher.devices)
-    return min(len(usable_cores()), max(_MAX_CPU_SHARES, launcher.devices_per_trial))
+    return min(len(usable_cores()), max(_GUESSED_RANKS, launcher.devices_per_trial))
 
 
-def _wanted(launcher: LauncherConfig, kind: str, available: int) -> list[int]:
+def _useful_shares(machine: Machine, launcher: LauncherConfig, trials: int, weights: int) -> int:
+    """How many shares of the cores have something to do and enough memory for it."""
+    rank = (_RANK_BYTES + _COPIES * weights) * launcher.trials_per_device
+    wanted = min(trials * launcher.devices_per_trial, machine.memory // rank)
+    return max(wanted, launcher.devices_per_trial)
+
+
+def _wanted(launcher: LauncherConfig, kind: str, available: int, useful: int) -> list[int]:
     asked: Any = launcher.devices
     if asked == "auto":
-        if kind == "cuda":
-            return list(range(available))
-        return list(range(min(available, max(_MAX_CPU_SHARES, launcher.devices_per_trial))))
+        return list(range(available if kind == "cuda" else min(available, useful)))
     if isinstance(asked, int) and not isinstance(asked, bool):
         indices = list(range(asked))
     elif isinstance(asked, list) and all(isinstance(i, int) for i in asked):
@@ -130,44 +159,3 @@ def _unit(kind: str) -> str:
 def _cpu_name(number: int, cores: tuple[int, ...]) -> str:
     shown = f"core {cores[0]}" if len(cores) == 1 else f"cores {cores[0]}-{cores[-1]}"
     return f"CPU share {number} ({shown})"
-
-
-@dataclass
-class DevicePool:
-    """Leases disjoint groups of devices to attempts and takes them back."""
-
-    devices: list[Device]
-    per_trial: int
-    free: list[Device] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.free = list(self.devices)
-
-    @property
-    def slots(self) -> int:
-        """How many trials run at a time."""
-        return len(self.devices) // self.per_trial
-
-    def has_room(self) -> bool:
-        """Whether another attempt could start now."""
-        return len(self.free) >= self.per_trial
-
-    def lease(self) -> tuple[Device, ...] | None:
-        """The devices of one attempt, or None while too few are free."""
-        if not self.has_room():
-            return None
-        leased, self.free = self.free[: self.per_trial], self.free[self.per_trial :]
-        return tuple(leased)
-
-    def give_back(self, devices: tuple[Device, ...]) -> None:
-        """Return what `lease` gave."""
-        self.free = sorted([*self.free, *devices], key=lambda d: d.index)
-
-    def plan(self) -> str:
-        """One sentence: which devices there are and how they are used."""
-        names = ", ".join(device.name for device in self.devices)
-        count = len(self.devices)
-        return (
-            f"{count} device{'s' if count != 1 else ''}: {names}; {self.per_trial} per trial, "
-            f"{self.slots} trial{'s' if self.slots != 1 else ''} at a time"
-        )

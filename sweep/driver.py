@@ -12,7 +12,6 @@ from types import FrameType
 from optuna.study import Study
 
 from sweep.config import SweepConfig
-from sweep.devices import DevicePool
 from sweep.events import (
     AttemptFailed,
     CheckpointSaved,
@@ -25,6 +24,7 @@ from sweep.events import (
 from sweep.launchers import Launcher
 from sweep.monitor import Monitor
 from sweep.paths import StudyPaths
+from sweep.pool import DevicePool
 from sweep.presence import make_certain_gone
 from sweep.retention import Retention
 from sweep.settlement import Attempt, HaltError, Settlement

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import cached_file
 
 from sweep.config import ModelConfig
 from sweep.errors import InputError, did_you_mean, reason_of
@@ -65,6 +66,21 @@ def model_hash(model: ModelConfig) -> str:
     for file in sorted(p for p in Path(location).iterdir() if p.is_file()):
         digest.update(f"{file.name} {file_hash(file)}\n".encode())
     return digest.hexdigest()
+
+
+def weights_size(model: ModelConfig) -> int:
+    """Bytes of the model's weights; 0 for a model of the hub that has not been fetched."""
+    location = model_location(model)
+    if not Path(location).is_dir():
+        found = cached_file(
+            location, "config.json", revision=model.revision, local_files_only=True,
+            _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False,
+        )  # fmt: skip
+        if found is None:
+            return 0
+        location = str(Path(found).parent)
+    files = [*Path(location).glob("*.safetensors")] or [*Path(location).glob("*.bin")]
+    return sum(file.stat().st_size for file in files)
 
 
 def tokenizer_key(model: ModelConfig) -> list[str | None]:

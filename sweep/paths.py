@@ -96,6 +96,10 @@ class StudyPaths:
         return self.root / ".processes"
 
     @property
+    def nursery_log(self) -> Path:
+        return self.processes / "nursery.log"
+
+    @property
     def data_card(self) -> Path:
         """What preparation found: rows, label names, hashes, baselines (JSON)."""
         return self.data / "card.json"

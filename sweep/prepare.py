@@ -13,7 +13,7 @@ from sweep.arguments import batch_plan, training_arguments
 from sweep.baseline import baselines
 from sweep.card import DataCard
 from sweep.config import typed
-from sweep.devices import Device, choose_devices, inspect_machine
+from sweep.devices import Machine, choose_devices, inspect_machine
 from sweep.errors import InputError, input_error
 from sweep.model import check_model, load_tokenizer, model_hash
 from sweep.paths import StudyPaths
@@ -24,11 +24,11 @@ from sweep.task import data_hash, save_split, split_task, tokenised
 _SHOWN_TOKENS = 12
 
 
-def check_study(cfg: DictConfig) -> list[Device]:
+def check_study(cfg: DictConfig) -> Machine:
     """Check everything about a study that needs no data.
 
     Returns:
-        The devices the study will use.
+        The machine, of which `choose_devices` makes the study's devices.
 
     Raises:
         InputError: with every problem found: the config of the study and of each end and choice
@@ -36,8 +36,8 @@ def check_study(cfg: DictConfig) -> list[Device]:
     """
     config, space = typed(cfg), parse_space(cfg)
     problems: list[str] = []
-    devices = choose_devices(inspect_machine(), config.launcher)
-    use_cpu = devices[0].kind == "cpu"
+    machine = inspect_machine()
+    use_cpu = choose_devices(machine, config.launcher, config.study.n_trials)[0].kind == "cpu"
     for params in [{}, *space.corners()]:
         try:
             _check_trial(space, cfg, params, use_cpu)
@@ -47,7 +47,7 @@ def check_study(cfg: DictConfig) -> list[Device]:
                 problems.append(text)
     if problems:
         raise input_error(problems)
-    return devices
+    return machine
 
 
 def _check_trial(space: SearchSpace, cfg: DictConfig, params: dict[str, Any], use_cpu: bool) -> None:

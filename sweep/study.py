@@ -14,7 +14,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -117,12 +117,23 @@ def load_study(config: SweepConfig, paths: StudyPaths) -> Study:
         ) from None
 
 
-def search_arguments(config: SweepConfig, paths: StudyPaths, space: SearchSpace) -> dict[str, Any]:
+def open_rank_storage(config: SweepConfig, paths: StudyPaths) -> BaseStorage:
+    """The storage for ranks; it remembers finished trials, and forks inherit what it remembers."""
+    return get_storage(open_storage(config, paths, kind=_RankStorage))
+
+
+def read_ahead(storage: Any, config: SweepConfig) -> None:
+    """Read the trials that have finished since the last call; leave no connection open (a fork follows)."""
+    storage.get_all_trials(storage.get_study_id_from_name(config.study.name), deepcopy=False)
+    storage._backend.engine.dispose()
+
+
+def search_arguments(config: SweepConfig, storage: BaseStorage, space: SearchSpace) -> dict[str, Any]:
     """What `Trainer.hyperparameter_search` hands to Optuna on rank 0."""
     return {
         "backend": "optuna",
         "direction": config.objective.direction,
-        "storage": open_storage(config, paths, kind=_RankStorage),
+        "storage": storage,
         "study_name": config.study.name,
         "load_if_exists": True,
         "sampler": build_sampler(config, space),
@@ -227,7 +238,7 @@ def storage_faults(paths: StudyPaths) -> Iterator[None]:
         ) from None
 
 
-def trial_state(storage: RDBStorage, study_name: str, number: int) -> TrialState:
+def trial_state(storage: BaseStorage, study_name: str, number: int) -> TrialState:
     """The state of trial `number`, read afresh."""
     study_id = storage.get_study_id_from_name(study_name)
     return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study_id, number)).state

@@ -10,8 +10,8 @@ from rich.markup import escape
 
 from sweep.card import DataCard
 from sweep.config import SweepConfig
-from sweep.devices import DevicePool
 from sweep.paths import StudyPaths
+from sweep.pool import DevicePool
 from sweep.space import SearchSpace
 from sweep.status import Status, show_params, trial_count
 

@@ -7,7 +7,6 @@ import importlib
 import multiprocessing
 import os
 import shutil
-import signal
 import tempfile
 import threading
 import traceback
@@ -21,11 +20,12 @@ from sweep.config import LauncherConfig
 from sweep.devices import Device, planned_ranks, usable_cores
 from sweep.errors import SweepError, reason_of
 from sweep.events import PAUSE, Event
+from sweep.launchers.nursery import RankProcess, request_rank
 from sweep.ranks import RankSpec, redirect_output
 
 _PRELOAD = ("sweep.preload",)
 _RANK = "sweep.attempt:run_rank"
-_SERVER_DIED = 255
+_NURSERY = "sweep.launchers.nursery:serve"
 _STARTS = 3  # a fork server that was killed is replaced by the next start, unless it dies in between
 _EXIT_PATIENCE = 10  # seconds a rank has for its last breath after it was killed
 
@@ -35,19 +35,21 @@ class LocalGroup:
 
     def __init__(
         self,
-        processes: list[ForkServerProcess],
+        processes: list[RankProcess],
         lines: list[Connection],
         devices: tuple[Device, ...],
         folder: str,
+        nursery: ForkServerProcess,
     ) -> None:
         self.devices = devices
         self._processes, self._lines, self._folder = processes, lines, folder
+        self._nursery = nursery
         self._open = set(range(len(lines)))
 
     def waitables(self) -> list[Any]:
         """The open lines, and the processes that still run."""
         lines = [self._lines[i] for i in sorted(self._open)]
-        return lines + [p.sentinel for p in self._processes if p.exitcode is None]
+        return lines + [p.status for p in self._processes if p.exitcode is None]
 
     def events(self) -> list[Event]:
         """What has arrived; a line that was closed is not read again."""
@@ -61,9 +63,8 @@ class LocalGroup:
         return found
 
     def exit_codes(self) -> list[int | None]:
-        """Exit codes by rank; the death of the fork server (255) is that of its ranks."""
-        codes = (process.exitcode for process in self._processes)
-        return [-signal.SIGKILL if code == _SERVER_DIED else code for code in codes]
+        """Exit codes by rank; the death of the nursery is that of its ranks."""
+        return [process.exitcode for process in self._processes]
 
     def pause(self) -> None:
         """Ask rank 0; its verdict reaches the others."""
@@ -73,24 +74,27 @@ class LocalGroup:
     def kill(self) -> None:
         """SIGKILL all ranks that still run, by their own ids."""
         for process in self._processes:
-            if process.exitcode is None:
-                process.kill()
+            process.kill()
+        if any(p.pid is None and p.exitcode is None for p in self._processes):
+            self._nursery.kill()  # it does not answer
         for process in self._processes:
             process.join(_EXIT_PATIENCE)
 
     def close(self) -> None:
         """Close lines and processes, remove the meeting place."""
-        for line in self._lines:
-            line.close()
         for process in self._processes:
             process.join(_EXIT_PATIENCE)
+            process.close()
+        for line in self._lines:
+            line.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class LocalLauncher:
-    """Forks ranks from Python's own forkserver (one per driver process).
+    """Forks ranks from a study's nursery, itself a fork of Python's own forkserver.
 
-    The server must stay fork-safe: it only imports; no CUDA, no threads, no parallel region.
+    The server must stay fork-safe: it only imports; no CUDA, no threads, no parallel region. It and
+    the nursery are replaced when they die, the nursery also when it has grown.
     """
 
     def __init__(self, config: LauncherConfig) -> None:
@@ -102,6 +106,7 @@ class LocalLauncher:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(_PRELOAD))
+        self._nursery: tuple[ForkServerProcess, Connection] | None = None
 
     def call(self, function: str, *arguments: Any) -> Any:
         """Run one function, named "module:function", in a fork of the warm server.
@@ -161,11 +166,31 @@ class LocalLauncher:
                 backend=backend,
             )
             ours, theirs = self._context.Pipe()
-            process = self._fork(False, _call, _RANK, spec, theirs)
+            told, status = self._context.Pipe(duplex=False)
+            nursery = self._request(spec, theirs, status)
             theirs.close()
-            processes.append(process)
+            status.close()
+            processes.append(RankProcess(told))
             lines.append(ours)
-        return LocalGroup(processes, lines, devices, folder)
+        return LocalGroup(processes, lines, devices, folder, nursery)
+
+    def _request(self, spec: RankSpec, line: Connection, status: Connection) -> ForkServerProcess:
+        """Have one rank forked; returns the nursery that does it, a new one if the former is gone."""
+        while True:
+            fresh = self._nursery is None
+            if self._nursery is None:
+                ours, theirs = self._context.Pipe()
+                process = self._fork(True, _call, _NURSERY, spec.study_dir, theirs)
+                theirs.close()
+                self._nursery = process, ours
+            process, control = self._nursery
+            try:
+                request_rank(control, _RANK, spec, line, status)
+                return process
+            except OSError as error:
+                self._nursery = None
+                if fresh:
+                    raise SweepError(f"No rank can be started: {reason_of(error)}.") from None
 
 
 def _end_with_driver(line: Connection) -> None:

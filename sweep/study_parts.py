@@ -1,0 +1,74 @@
+"""What all trials of a study share, loaded once: config, search space, data, tokenizers, storage.
+
+A study's nursery loads them before it forks the first rank: ranks find them in memory and pay
+neither the reading nor a second copy.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import datasets
+from omegaconf import DictConfig, OmegaConf
+
+from sweep.config import ModelConfig, SweepConfig, TaskConfig, typed
+from sweep.model import load_model, load_tokenizer, tokenizer_key
+from sweep.paths import StudyPaths
+from sweep.space import parse_space
+from sweep.study import open_rank_storage, read_ahead
+from sweep.task import load_split, tokenised, tokens_key
+
+
+class StudyParts:
+    """The shared parts of the study in `paths`; each is read when it is first asked for."""
+
+    def __init__(self, paths: StudyPaths) -> None:
+        self.paths = paths
+        self.cfg = cast(DictConfig, OmegaConf.load(paths.config))
+        self.config: SweepConfig = typed(self.cfg)
+        self.space = parse_space(self.cfg)
+        self._label_names: list[str] | None = None
+        self._tokens: dict[str, datasets.DatasetDict] = {}
+        self._lengths: dict[str, list[int]] = {}
+        self._tokenizers: dict[str, Any] = {}
+        self._storage: Any = None
+
+    def load(self) -> None:
+        """Read everything that the study's own config asks for, once; import its model's module."""
+        self.tokens(self.config.task, self.config.model)
+        self.tokenizer(self.config.model)
+        load_model(self.config.model, self.label_names)
+        self.read_ahead()
+
+    def read_ahead(self) -> None:
+        """Learn which trials have ended since the last call, and close the connection: forks follow."""
+        read_ahead(self.storage, self.config)
+
+    @property
+    def label_names(self) -> list[str]:
+        """The label names, in the order of their numbers."""
+        if self._label_names is None:
+            self._label_names = load_split(self.paths)["train"].features["label"].names
+        return self._label_names
+
+    @property
+    def storage(self) -> Any:
+        """The ranks' storage, with what it remembers of finished trials."""
+        if self._storage is None:
+            self._storage = open_rank_storage(self.config, self.paths)
+        return self._storage
+
+    def tokens(self, task: TaskConfig, model: ModelConfig) -> tuple[datasets.DatasetDict, list[int]]:
+        """Tokenised train and validation parts, memory-mapped; and the tokens of each training row."""
+        key = tokens_key(task, model)
+        if key not in self._tokens:
+            self._tokens[key] = tokenised(task, model, self.paths)
+            self._lengths[key] = list(self._tokens[key]["train"]["length"])
+        return self._tokens[key], self._lengths[key]
+
+    def tokenizer(self, model: ModelConfig) -> Any:
+        """The tokenizer of `model`."""
+        key = str(tokenizer_key(model))
+        if key not in self._tokenizers:
+            self._tokenizers[key] = load_tokenizer(model)
+        return self._tokenizers[key]
