@@ -67,8 +67,11 @@ class _Rank:
                 os._exit(EXIT_DRIVER_GONE)
 
 
-def run_rank(spec: RankSpec, line: Connection, parts: StudyParts) -> None:
-    """The main function of a rank's process. Exits 0 for a trial that ended or paused."""
+def run_rank(spec: RankSpec, line: Connection, parts: StudyParts) -> int:
+    """The main function of a rank's process. Returns its exit status: 0 if its trial ended or paused.
+
+    After a failure a peer may hang in a collective: the caller must end the process without ceremony.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides; it asks through the line
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     rank = _Rank(spec, line, parts)
@@ -88,7 +91,8 @@ def run_rank(spec: RankSpec, line: Connection, parts: StudyParts) -> None:
             traceback.print_exc()
             sys.stdout.flush()
             sys.stderr.flush()
-        os._exit(EXIT_FAILED)  # a peer may hang in a collective: no orderly shutdown
+        return EXIT_FAILED
+    return 0
 
 
 def _failure(rank: _Rank, trainer: SweepTrainer | None, cause: BaseException, at: float) -> AttemptFailed:

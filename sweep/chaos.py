@@ -1,7 +1,7 @@
 """The verb chaos: a study that is killed again and again, compared with one that is not.
 
-Victims and moments are drawn from a seed: the driver (then resumed), the fork server, or a rank,
-each with SIGKILL. The next kill comes a random while after the study is running again.
+Victims and moments are drawn from a seed: the driver (then resumed), the fork server, the nursery or
+a rank, each with SIGKILL. The next kill comes a random while after the study is running again.
 """
 
 from __future__ import annotations
@@ -67,8 +67,10 @@ class _Session:
             found = {ranks[p.pid]: p for p in family if p.pid in ranks}
             if found:
                 found["driver"] = driver
-                server = [p for p in family if "forkserver" in " ".join(p.cmdline()) and p.pid not in ranks]
-                found.update(zip(["fork server"], server, strict=False))
+                servers = [p for p in family if "forkserver" in " ".join(p.cmdline()) and p.pid not in ranks]
+                for process in servers:
+                    name = "fork server" if process.ppid() == driver.pid else "nursery"
+                    found.setdefault(name, process)
         return found
 
 

@@ -180,7 +180,7 @@ class Driver:
     def _finish(self, attempt: Attempt) -> None:
         """All ranks of an attempt are gone: settle its trial, give its devices back."""
         attempt.group.close()
-        # Where the fork server was killed, its ranks outlive it for a moment.
+        # A rank tells its exit code while it still exists.
         make_certain_gone(self._paths, f"{attempt.name}.", grace=_LAST_WORDS)
         self._active.remove(attempt)
         self._pool.give_back(attempt.group.devices)

@@ -50,3 +50,4 @@ def redirect_output(log: Path) -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     # tqdm's default lock is a named semaphore, which a killed process would leave behind.
     tqdm.set_lock(threading.RLock())
+    tqdm.monitor_interval = 0  # no thread that watches progress bars: ranks are forks of this process

@@ -63,7 +63,7 @@ class LocalGroup:
         return found
 
     def exit_codes(self) -> list[int | None]:
-        """Exit codes by rank; the death of the nursery is that of its ranks."""
+        """Exit codes by rank."""
         return [process.exitcode for process in self._processes]
 
     def pause(self) -> None:
@@ -75,10 +75,10 @@ class LocalGroup:
         """SIGKILL all ranks that still run, by their own ids."""
         for process in self._processes:
             process.kill()
-        if any(p.pid is None and p.exitcode is None for p in self._processes):
-            self._nursery.kill()  # it does not answer
         for process in self._processes:
             process.join(_EXIT_PATIENCE)
+        if None in self.exit_codes():
+            self._nursery.kill()  # it hangs: it started no rank, or does not tell of its end
 
     def close(self) -> None:
         """Close lines and processes, remove the meeting place."""

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
@@ -26,13 +27,15 @@ from sweep.ranks import RankSpec, redirect_output
 if TYPE_CHECKING:
     from sweep.study_parts import StudyParts
 
+_PID, _CODE = "pid", "code"
 _GROWTH = 1_000_000_000  # bytes beyond what it had after loading; then a fresh one takes its place
 
 
 class RankProcess:
     """A rank as the driver sees it.
 
-    `status` brings its pid, later its exit code, and closes without one if the nursery died.
+    `status` brings its pid from the nursery, and its exit code from itself or, if it was killed, from
+    the nursery; it closes without a code where both were killed. A rank outlives its nursery.
     """
 
     def __init__(self, status: Connection) -> None:
@@ -42,18 +45,17 @@ class RankProcess:
 
     @property
     def exitcode(self) -> int | None:
-        """None while it runs; negative: killed by that signal, also when its nursery was."""
+        """None while it runs; negative: killed by that signal."""
         while self._code is None and self.status.poll():
             self._read()
         return self._code
 
     def _read(self) -> None:
         try:
-            value = self.status.recv()
+            what, value = self.status.recv()
         except (EOFError, OSError):
-            self._code = -signal.SIGKILL
-            return
-        if self.pid is None:
+            what, value = _CODE, -signal.SIGKILL
+        if what == _PID:
             self.pid = value
         else:
             self._code = value
@@ -100,14 +102,21 @@ def serve(study_dir: str, control: Connection) -> None:
     parts = StudyParts(paths)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    try:
+    with _faults_left_to_ranks():
         parts.load()
-    except Exception:  # a rank meets the same fault, and knows how to tell the driver
-        traceback.print_exc()
     torch.set_num_threads(threads)
     gc.collect()
     gc.freeze()
     _Server(control, parts).run()
+
+
+@contextlib.contextmanager
+def _faults_left_to_ranks() -> Iterator[None]:
+    """A rank meets the same fault again, and knows how to tell the driver."""
+    try:
+        yield
+    except Exception:
+        traceback.print_exc()
 
 
 class _Server:
@@ -138,7 +147,7 @@ class _Server:
                 return
             told = self._ranks.pop(pid)
             with contextlib.suppress(OSError):
-                told.send(os.waitstatus_to_exitcode(status))
+                told.send((_CODE, os.waitstatus_to_exitcode(status)))
             told.close()
 
     def _answer(self) -> None:
@@ -149,19 +158,20 @@ class _Server:
         except (EOFError, OSError):
             self._open = False
             return
-        self._parts.read_ahead()
+        with _faults_left_to_ranks():
+            self._parts.read_ahead()
         pid = os.fork()
         if pid == 0:
-            self._become(rank, spec, line)
+            self._become(rank, spec, line, status)
         line.close()
         self._ranks[pid] = status
         with contextlib.suppress(OSError):
-            status.send(pid)
+            status.send((_PID, pid))
         if psutil.Process().memory_info().rss > self._limit:
             self._open = False
             self._control.close()
 
-    def _become(self, rank: str, spec: RankSpec, line: Connection) -> NoReturn:
+    def _become(self, rank: str, spec: RankSpec, line: Connection, status: Connection) -> NoReturn:
         """In the fork: nothing of the nursery's own, then the rank to its end."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -172,12 +182,13 @@ class _Server:
         code = 1
         try:
             module, _, name = rank.partition(":")
-            getattr(importlib.import_module(module), name)(spec, line, self._parts)
-            code = 0
+            code = getattr(importlib.import_module(module), name)(spec, line, self._parts)
         except BaseException:
             traceback.print_exc()
         finally:
             # Not through the interpreter's own end: that takes a third of a second.
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):  # the disk may be full, the driver gone
+                sys.stdout.flush()
+                sys.stderr.flush()
+                status.send((_CODE, code))
             os._exit(code)

@@ -111,13 +111,13 @@ def _wrap(point: Point, number: int, folder: Path, driver: int) -> None:
     setattr(owner, leaf, wrapped)
 
 
-def run_rank(spec: RankSpec, line: Connection, parts: Any) -> None:
+def run_rank(spec: RankSpec, line: Connection, parts: Any) -> int:
     """A rank that may be killed at its points."""
     from sweep.attempt import run_rank as real
 
     driver = int(spec.attempt.split("-")[1])
     arm(Path(spec.study_dir), f"rank {spec.rank}", driver)
-    real(spec, line, parts)
+    return real(spec, line, parts)
 
 
 def main() -> None:

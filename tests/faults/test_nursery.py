@@ -1,0 +1,105 @@
+"""The nursery, of which every rank is a fork: killed, stopped or grown, and the study does not notice."""
+
+from __future__ import annotations
+
+import os
+import time
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sweep.launchers import nursery
+from sweep.launchers.nursery import RankProcess, request_rank
+from sweep.ranks import RankSpec
+from sweep.results import compare_results, study_result
+from tests.conftest import Command
+from tests.faults.harness import Running
+
+_SPEC = RankSpec("study", "attempt", 0, 1, (), "store", "gloo")
+
+
+def _servers(running: Running) -> list[psutil.Process]:
+    """The fork server and its fork, the nursery, of a study whose trial runs."""
+    driver = psutil.Process(running.process.pid)
+    (server,) = [p for p in driver.children() if p.children()]
+    (nursery,) = server.children()
+    return [server, nursery]
+
+
+def test_servers_that_die_or_stop_are_replaced(
+    tiny_overrides: list[str], sweep_command: Command, tmp_path: Path
+) -> None:
+    study = [*tiny_overrides, "study.n_trials=4", "trainer.num_train_epochs=6"]
+    study += ["trainer.learning_rate=interval(1e-4,1e-2)", "launcher.hang_timeout=6"]
+    assert sweep_command("launch", *study, "study.name=calm").returncode == 0
+    root = tmp_path / "out" / "tiny"
+    running = Running(["launch", *study], tmp_path)
+    running.wait_for("trial 0  epoch 1")
+    server, nursery = _servers(running)
+    threads = [Path(f"/proc/{nursery.pid}/task/{t.id}/comm").read_text() for t in nursery.threads()]
+    # Arrow's allocator looks after its own thread when the process forks.
+    assert len([name for name in threads if "jemalloc" not in name]) == 1, "it would not be safe to fork"
+    nursery.kill()
+    running.wait_for("trial 1  epoch 1")
+    server.kill()
+    second = psutil.Process(running.ranks(root)[0].ppid())
+    assert second.pid != nursery.pid
+    second.kill()
+    running.wait_for("trial 2  epoch 1")
+    third = running.ranks(root)[0].parent()
+    assert third is not None
+    third.suspend()  # it starts no further rank, and tells of no end
+    assert running.process.wait(180) == 0, running.output
+    assert not third.is_running()
+    assert compare_results(study_result(tmp_path / "out" / "calm"), study_result(root)) == []
+    assert "attempt 2" not in running.output.split("trial 3")[0], "no running trial was disturbed"
+
+
+class _Growing:
+    """Parts that take 100 MB more with every rank."""
+
+    def __init__(self) -> None:
+        self.memory: list[bytearray] = []
+
+    def read_ahead(self) -> None:
+        self.memory.append(bytearray(os.urandom(1) * 100_000_000))
+
+
+def answer(spec: RankSpec, line: Connection, parts: Any) -> int:
+    """A rank that tells what it inherited."""
+    line.send((spec.attempt, len(parts.memory)))
+    return 7
+
+
+def _ask(control: Connection) -> tuple[Any, RankProcess]:
+    ours, theirs = Pipe()
+    told, status = Pipe(duplex=False)
+    request_rank(control, "tests.faults.test_nursery:answer", _SPEC, theirs, status)
+    theirs.close()
+    status.close()
+    return ours, RankProcess(told)
+
+
+def test_one_that_has_grown_lets_its_ranks_end_and_takes_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nursery, "_GROWTH", 250_000_000)
+    ours, theirs = Pipe()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        nursery._Server(theirs, _Growing()).run()  # type: ignore[arg-type]
+        os._exit(0)
+    theirs.close()
+    for count in (1, 2, 3):
+        line, rank = _ask(ours)
+        assert line.recv() == ("attempt", count), "each rank sees what the nursery has read ahead"
+        rank.join(10)
+        assert rank.exitcode == 7
+        assert rank.pid not in (None, pid)
+    time.sleep(0.5)
+    with pytest.raises(OSError):
+        _ask(ours)
+    assert os.waitpid(pid, 0)[1] == 0
