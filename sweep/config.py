@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -194,24 +195,17 @@ def typed(cfg: DictConfig, inputs: bool = False) -> SweepConfig:
     tree["trainer"] = {k: v for k, v in trainer.items() if k in own}
     tree["trainer"]["arguments"] = {k: v for k, v in trainer.items() if k not in own}
     values = leaves(tree)
-    known = leaves(OmegaConf.to_container(OmegaConf.structured(SweepConfig)))
-    schema = OmegaConf.structured(SweepConfig)
+    known = leaves(OmegaConf.to_container(_schema()))
     for path, value in values.items():
         if path not in known:
             problems.append(f"'{path}' is no setting of a sweep.{did_you_mean(path, known)}")
         elif value == "???":
             problems.append(f"{path} has no value: add {path}=… to the command.")
-        else:
-            try:
-                if path in _FREE_FORM:
-                    OmegaConf.update(schema, path, value, merge=False)
-                else:
-                    OmegaConf.update(schema, path, value)
-            except OmegaConfBaseException as error:
-                problems.append(f"{path}={value!r} does not fit: {reason_of(error)}.")
-    if problems:
-        raise input_error(problems)
-    config = OmegaConf.to_object(schema)
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(_schema(), tree))
+    except OmegaConfBaseException:
+        given = {path: value for path, value in values.items() if path in known and value != "???"}
+        raise input_error(problems + _type_problems(given)) from None
     assert isinstance(config, SweepConfig)
     problems += _value_problems(config, values)
     if inputs:
@@ -219,6 +213,24 @@ def typed(cfg: DictConfig, inputs: bool = False) -> SweepConfig:
     if problems:
         raise input_error(problems)
     return config
+
+
+@functools.cache
+def _schema() -> DictConfig:
+    """The settings with their types; not to be changed. Making it takes longer than using it."""
+    schema: DictConfig = OmegaConf.structured(SweepConfig)
+    return schema
+
+
+def _type_problems(values: dict[str, Any]) -> list[str]:
+    """One by one, what does not fit its type."""
+    problems, schema = [], _schema().copy()
+    for path, value in values.items():
+        try:
+            OmegaConf.update(schema, path, value, merge=path not in _FREE_FORM)
+        except OmegaConfBaseException as error:
+            problems.append(f"{path}={value!r} does not fit: {reason_of(error)}.")
+    return problems
 
 
 def _value_problems(config: SweepConfig, values: dict[str, Any]) -> list[str]:
