@@ -31,7 +31,7 @@ from sweep.events import PAUSE, AttemptFailed, Event, TrialEnded, TrialPaused
 from sweep.files import chain, is_out_of_space, write_text
 from sweep.fingerprint import trial_hash
 from sweep.metrics import compute_metrics
-from sweep.model import load_model
+from sweep.model import TrialModel
 from sweep.presence import announce
 from sweep.ranks import RankSpec, redirect_output
 from sweep.study import STORAGE_ERRORS, search_arguments, trial_state
@@ -178,7 +178,7 @@ def _trainer(rank: _Rank) -> SweepTrainer:
         return TrialParts(
             {
                 "args": arguments(trial, paths.root),
-                "model_init": lambda: load_model(trial.model, label_names),
+                "model_init": TrialModel(trial.model, label_names),
                 "train_dataset": data["train"],
                 "eval_dataset": data["validation"],
                 "processing_class": tokenizer,

@@ -65,9 +65,10 @@ class Driver:
         self._stopping = False
         self._halted: HaltError | None = None
         self._started = 0
+        self._ended: list[int] = []
         self._orphans = False
         self._spent_before, self._begun = seconds_spent(study), time.monotonic()
-        self._settlement = Settlement(config, paths, study, monitor, self._trial_ended)
+        self._settlement = Settlement(config, paths, study, monitor, self._ended.append)
         self._retention = Retention(paths, config.checkpoints, monitor.note)
 
     def run(self) -> int:
@@ -111,6 +112,7 @@ class Driver:
             self._reclaim_orphans()
             if not self._stopping:
                 self._start_attempts()
+            self._retain()
             if not self._active:
                 if self._halted is not None:
                     raise self._halted
@@ -199,6 +201,9 @@ class Driver:
             requeue(self._study, keep={a.number for a in self._active if a.number is not None})
             self._orphans = False
 
-    def _trial_ended(self, number: int) -> None:
-        best = best_epoch(trial_of(self._study, number), self._config.objective)
-        self._retention.ended(number, best, ranking(self._study, self._config.objective))
+    def _retain(self) -> None:
+        """Remove what trials that have ended no longer need; their devices are busy again by now."""
+        while self._ended:
+            number = self._ended.pop()
+            best = best_epoch(trial_of(self._study, number), self._config.objective)
+            self._retention.ended(number, best, ranking(self._study, self._config.objective))

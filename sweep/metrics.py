@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,10 +14,11 @@ from sweep.paths import metric_script
 Scorer = Callable[[Sequence[int], Sequence[int]], dict[str, float]]
 
 
+@functools.cache
 def scorer(average: str) -> Scorer:
     """A function (predictions, references) -> {"accuracy": …, "f1": …}, both in 0…1.
 
-    Predictions and references are class numbers, shape (n,). The metric modules are loaded once;
+    Predictions and references are class numbers, shape (n,). The metric modules are loaded once a process;
     `keep_in_memory` lets several ranks and trials score at the same time without cache files.
     """
     combined = evaluate.combine(

@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import cached_file
@@ -120,6 +121,27 @@ def load_model(model: ModelConfig, label_names: list[str]) -> Any:
     loaded.accepts_loss_kwargs = False
     _freeze(loaded, model)
     return loaded
+
+
+class TrialModel:
+    """A trial's `model_init`. Upstream calls it when a Trainer is made and again when it starts.
+
+    The second call finds the seed set as for the first, so it may return the same model, which nobody
+    has trained in between, and set the generators to where loading had left them.
+    """
+
+    def __init__(self, model: ModelConfig, label_names: list[str]) -> None:
+        self._model, self._label_names = model, label_names
+        self._loaded: tuple[Any, torch.Tensor, list[torch.Tensor]] | None = None
+
+    def __call__(self) -> Any:
+        if self._loaded is None:
+            loaded = load_model(self._model, self._label_names)
+            self._loaded = loaded, torch.get_rng_state(), torch.cuda.get_rng_state_all()
+        else:
+            torch.set_rng_state(self._loaded[1])
+            torch.cuda.set_rng_state_all(self._loaded[2])
+        return self._loaded[0]
 
 
 def check_model(model: ModelConfig, label_names: list[str], max_length: int) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage, get_storage
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
@@ -35,11 +35,15 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)  # the monitor says what a 
 
 
 class _RankStorage(RDBStorage):
-    """The storage as ranks have it: only the driver fails trials.
+    """The storage as ranks have it: only the driver fails trials and creates studies.
 
     Optuna's `optimize` would fail a trial for any exception, also for one that is only the echo of
-    another rank's death (in upstream's broadcast of the parameters, for one).
+    another rank's death (in upstream's broadcast of the parameters, for one). Upstream's search asks
+    for a new study before it takes the one that exists.
     """
+
+    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+        raise DuplicatedStudyError
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None

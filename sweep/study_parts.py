@@ -6,12 +6,14 @@ neither the reading nor a second copy.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, cast
 
 import datasets
 from omegaconf import DictConfig, OmegaConf
 
 from sweep.config import ModelConfig, SweepConfig, TaskConfig, typed
+from sweep.metrics import scorer
 from sweep.model import load_model, load_tokenizer, tokenizer_key
 from sweep.paths import StudyPaths
 from sweep.space import parse_space
@@ -34,10 +36,13 @@ class StudyParts:
         self._storage: Any = None
 
     def load(self) -> None:
-        """Read everything that the study's own config asks for, once; import its model's module."""
+        """Read everything that the study's own config asks for; import its model's and metrics' modules."""
         self.tokens(self.config.task, self.config.model)
         self.tokenizer(self.config.model)
         load_model(self.config.model, self.label_names)
+        scorer(self.config.objective.average(len(self.label_names)))
+        for params in islice(self.space.corners(), 1):
+            typed(self.space.apply(self.cfg, params))  # parsers are slow the first time
         self.read_ahead()
 
     def read_ahead(self) -> None:

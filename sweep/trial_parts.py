@@ -57,10 +57,10 @@ class StepReporter(TrainerCallback):  # type: ignore[misc]
     def __init__(self, number: int, link: Link) -> None:
         self._number, self._link, self._last = number, link, 0.0
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         now = time.monotonic()
         if now - self._last >= 1 / _STEP_EVENTS_PER_SECOND:
             self._last = now
             self._link.send(StepDone(self._number, state.global_step, state.max_steps))
 
-    on_prediction_step = on_step_end
+    on_step_end = on_prediction_step = on_step_begin
