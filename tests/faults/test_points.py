@@ -156,3 +156,21 @@ def test_a_pruner_that_takes_notes_is_asked_once(
     kills = [Point(notes, "before", nth=1), Point(notes, "after", nth=3), Point(notes, "before", nth=5)]
     kills.append(Point(f"{_CHECKPOINT}commit", "after", nth=6))
     assert compare_results(calm, killed_study(kills, *overrides)) == []
+
+
+def test_two_trials_at_a_time_lose_nothing_either(
+    killed_study: Any, run_study: RunStudy, undisturbed: Any
+) -> None:
+    """A random draw depends on the trial's number alone, so the order in which trials run does not matter."""
+    overrides = ["launcher.devices=2", "sampler=random", "pruner=none", "study.n_trials=5"]
+    kills = [
+        Point(f"{_STORAGE}_create_new_trial", "after", nth=2),
+        Point(f"{_RECORD}begin", "after", nth=2),
+        Point(f"{_STORAGE}set_trial_intermediate_value", "before", nth=3),
+        Point(f"{_UPSTREAM}_save_rng_state", "before", nth=4),
+        Point(f"{_CHECKPOINT}commit", "after", nth=6),
+        Point(_TELL, "before", nth=2),
+        Point(_TELL, "after", nth=3),
+    ]
+    result = killed_study(kills, *overrides)
+    assert compare_results(_calm(undisturbed, run_study, *overrides), result) == []
