@@ -59,7 +59,7 @@ _CHAOS = """\
 Prove it: run a study twice, once undisturbed and once killing it again and again, and compare.
 
   sweep chaos experiment=smoke --kills 10
-Drivers, fork servers and ranks are killed at random moments; one trial runs at a time, so that the
+Drivers, their servers and ranks are killed at random moments; one trial runs at a time, so that the
 two studies must be equal to the last bit. Exits 1 if anything was lost, repeated twice or different.
 """
 _EXPORT = """\

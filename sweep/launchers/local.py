@@ -27,6 +27,7 @@ _PRELOAD = ("sweep.preload",)
 _RANK = "sweep.attempt:run_rank"
 _NURSERY = "sweep.launchers.nursery:serve"
 _STARTS = 3  # a fork server that was killed is replaced by the next start, unless it dies in between
+_ADVICE = "look for out-of-memory messages in the system's log, then resume the study."
 _EXIT_PATIENCE = 10  # seconds a rank has for its last breath after it was killed
 
 
@@ -117,7 +118,7 @@ class LocalLauncher:
         with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
             log = Path(folder) / "log"
             ours, theirs = self._context.Pipe()
-            process = self._fork(True, _answer, theirs, log, function, arguments)
+            process = self._fork(_answer, theirs, log, function, arguments)
             theirs.close()
             try:
                 answer = ours.recv()
@@ -133,19 +134,17 @@ class LocalLauncher:
             raise answer
         return answer
 
-    def _fork(self, daemon: bool, target: Callable[..., Any], *arguments: Any) -> ForkServerProcess:
+    def _fork(self, target: Callable[..., Any], *arguments: Any) -> ForkServerProcess:
         """A process of the warm server, which is replaced if somebody killed it."""
         for attempt in range(1, _STARTS + 1):
-            process = self._context.Process(target=target, args=arguments, daemon=daemon)
+            process = self._context.Process(target=target, args=arguments, daemon=True)
             try:
                 process.start()
                 return process
             except (OSError, EOFError) as error:
                 if attempt == _STARTS:
-                    raise SweepError(
-                        f"No process can be started ({reason_of(error) or 'the fork server died'}): "
-                        "look for out-of-memory messages in the system's log, then resume the study."
-                    ) from None
+                    reason = reason_of(error) or "the fork server died"
+                    raise SweepError(f"No process can be started ({reason}): {_ADVICE}") from None
         raise AssertionError
 
     def start(self, study_dir: Path, attempt: str, devices: tuple[Device, ...]) -> LocalGroup:
@@ -176,21 +175,19 @@ class LocalLauncher:
 
     def _request(self, spec: RankSpec, line: Connection, status: Connection) -> ForkServerProcess:
         """Have one rank forked; returns the nursery that does it, a new one if the former is gone."""
-        while True:
-            fresh = self._nursery is None
+        for _ in range(_STARTS):
             if self._nursery is None:
                 ours, theirs = self._context.Pipe()
-                process = self._fork(True, _call, _NURSERY, spec.study_dir, theirs)
+                process = self._fork(_call, _NURSERY, spec.study_dir, theirs)
                 theirs.close()
                 self._nursery = process, ours
             process, control = self._nursery
             try:
                 request_rank(control, _RANK, spec, line, status)
                 return process
-            except OSError as error:
+            except OSError:
                 self._nursery = None
-                if fresh:
-                    raise SweepError(f"No rank can be started: {reason_of(error)}.") from None
+        raise SweepError(f"No rank can be started ({_STARTS} servers died): {_ADVICE}")
 
 
 def _end_with_driver(line: Connection) -> None:

@@ -155,7 +155,7 @@ class _Server:
         try:
             rank, spec = self._control.recv()
             line, status = (Connection(recv_handle(self._control)) for _ in range(2))
-        except (EOFError, OSError):
+        except (EOFError, OSError, RuntimeError):  # the last: the driver died between two messages
             self._open = False
             return
         with _faults_left_to_ranks():
