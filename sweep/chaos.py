@@ -7,7 +7,6 @@ a rank, each with SIGKILL. The next kill comes a random while after the study is
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import shutil
 import signal
@@ -27,6 +26,7 @@ from sweep.compose import compose
 from sweep.errors import InputError, SweepError
 from sweep.opening import checked, open_study
 from sweep.paths import StudyPaths
+from sweep.presence import announced
 from sweep.record import ATTEMPTS, epochs_of
 from sweep.results import compare_results, study_result
 from sweep.study import load_study
@@ -58,20 +58,22 @@ class _Session:
         """Name -> process of everything that may be killed now; ranks only once they have begun."""
         found: dict[str, psutil.Process] = {}
         with contextlib.suppress(psutil.Error):
-            driver = psutil.Process(self.process.pid)
-            family = driver.children(recursive=True)
-            ranks = {}
-            for file in paths.processes.glob("*.rank-*.json"):
-                with contextlib.suppress(OSError, ValueError):
-                    ranks[json.loads(file.read_text())["pid"]] = file.stem.rpartition(".")[2]
-            found = {ranks[p.pid]: p for p in family if p.pid in ranks}
+            # By name and not as children: where a server was killed, what it started lives on.
+            for name, process in announced(paths).items():
+                if ".rank-" in name:
+                    found[name.rpartition(".")[2]] = psutil.Process(process.pid)
             if found:
-                found["driver"] = driver
-                servers = [p for p in family if "forkserver" in " ".join(p.cmdline()) and p.pid not in ranks]
-                for process in servers:
-                    name = "fork server" if process.ppid() == driver.pid else "nursery"
-                    found.setdefault(name, process)
+                nursery = next(iter(found.values())).parent()
+                driver = found["driver"] = psutil.Process(self.process.pid)
+                servers = [p for p in driver.children() if _is_server(p)]
+                found.update(zip(["fork server"], servers, strict=False))
+                if nursery is not None and _is_server(nursery):
+                    found["nursery"] = nursery
         return found
+
+
+def _is_server(process: psutil.Process) -> bool:
+    return "forkserver" in " ".join(process.cmdline())
 
 
 @dataclass

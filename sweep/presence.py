@@ -122,6 +122,12 @@ def announce(paths: StudyPaths, name: str) -> None:
     write_text(paths.processes / f"{name}.json", json.dumps(asdict(this_process())))
 
 
+def announced(paths: StudyPaths) -> dict[str, ProcessId]:
+    """The processes that work on the study now, by the names they gave themselves."""
+    found = {file.stem: _read(file) for file in paths.processes.glob("*.json")}
+    return {name: process for name, process in found.items() if process is not None and process.alive()}
+
+
 def make_certain_gone(paths: StudyPaths, name: str = "", grace: float = _GRACE) -> list[int]:
     """Wait for announced processes (whose names start with `name`) to end; kill those that do not.
 
