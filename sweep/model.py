@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import cached_file
 
 from sweep.config import ModelConfig
 from sweep.errors import InputError, did_you_mean, reason_of
@@ -73,11 +73,8 @@ def weights_size(model: ModelConfig) -> int:
     """Bytes of the model's weights; 0 for a model of the hub that has not been fetched."""
     location = model_location(model)
     if not Path(location).is_dir():
-        found = cached_file(
-            location, "config.json", revision=model.revision, local_files_only=True,
-            _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False,
-        )  # fmt: skip
-        if found is None:
+        found = try_to_load_from_cache(location, "config.json", revision=model.revision)
+        if not isinstance(found, str):
             return 0
         location = str(Path(found).parent)
     files = [*Path(location).glob("*.safetensors")] or [*Path(location).glob("*.bin")]

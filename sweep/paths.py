@@ -97,6 +97,7 @@ class StudyPaths:
 
     @property
     def nursery_log(self) -> Path:
+        """What the nursery and libraries in it print; a trial's own logs are in its folder."""
         return self.processes / "nursery.log"
 
     @property

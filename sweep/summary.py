@@ -25,6 +25,8 @@ def introduce(
     total: int,
     console: Console,
 ) -> None:
+    """Print what is about to run: study, devices, data with an example, search space."""
+
     def say(label: str, text: str) -> None:
         console.print(f"[bold]{label:<9}[/]{escape(text)}", highlight=False, soft_wrap=True)
 
@@ -54,6 +56,8 @@ def introduce(
 
 
 def summarise(status: Status, card: DataCard, paths: StudyPaths, console: Console) -> None:
+    """Print the best trial beside the baselines, and what to type next."""
+
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 

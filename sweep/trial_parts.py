@@ -58,6 +58,7 @@ class StepReporter(TrainerCallback):  # type: ignore[misc]
         self._number, self._link, self._last = number, link, 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Upstream's hook, also for the end of a step and for each batch of an evaluation."""
         now = time.monotonic()
         if now - self._last >= 1 / _STEP_EVENTS_PER_SECOND:
             self._last = now

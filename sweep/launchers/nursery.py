@@ -72,6 +72,7 @@ class RankProcess:
             pass
 
     def close(self) -> None:
+        """Forget it."""
         self.status.close()
 
 

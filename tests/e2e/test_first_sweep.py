@@ -131,8 +131,12 @@ def test_the_main_path_on_real_reviews(sweep_command: Command, tmp_path: Path) -
 
 
 def test_own_csv_with_three_words_as_labels_on_two_ranks(
-    sweep_command: Command, tmp_path: Path, reviews: pd.DataFrame
+    sweep_command: Command, tmp_path: Path, reviews: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The ranks meet in a temporary folder whose name no URL could hold."""
+    odd = tmp_path / "t #1 ?%"
+    odd.mkdir()
+    monkeypatch.setenv("TMPDIR", str(odd))
     rows = reviews.sample(300, random_state=5)
     mood = ["mixed" if i % 4 == 0 else ("good" if label else "bad") for i, label in enumerate(rows["label"])]
     pd.DataFrame({"review": rows["text"], "mood": mood}).to_csv(tmp_path / "own.csv", index=False)
