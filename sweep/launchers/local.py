@@ -18,7 +18,7 @@ from typing import Any
 
 from sweep.config import LauncherConfig
 from sweep.devices import Device, planned_ranks, usable_cores
-from sweep.errors import SweepError, reason_of
+from sweep.errors import InputError, SweepError, reason_of
 from sweep.events import PAUSE, Event
 from sweep.launchers.nursery import RankProcess, request_rank
 from sweep.ranks import RankSpec, redirect_output
@@ -27,6 +27,7 @@ _PRELOAD = ("sweep.preload",)
 _RANK = "sweep.attempt:run_rank"
 _NURSERY = "sweep.launchers.nursery:serve"
 _STARTS = 3  # a fork server that was killed is replaced by the next start, unless it dies in between
+_LONGEST_TMPDIR = 68  # of the 104 bytes of a socket's path (macOS), 36 are multiprocessing's own names
 _ADVICE = "look for out-of-memory messages in the system's log, then resume the study."
 _EXIT_PATIENCE = 10  # seconds a rank has for its last breath after it was killed
 
@@ -99,6 +100,17 @@ class LocalLauncher:
     """
 
     def __init__(self, config: LauncherConfig) -> None:
+        """Start nothing yet.
+
+        Raises:
+            InputError: the temporary folder's path leaves no room for the name of a socket in it.
+        """
+        temporary = tempfile.gettempdir()
+        if len(os.fsencode(temporary)) > _LONGEST_TMPDIR:
+            raise InputError(
+                f"The temporary folder {temporary} has too long a path for the sockets in it: "
+                f"set TMPDIR to one of at most {_LONGEST_TMPDIR} characters, for instance TMPDIR=/tmp."
+            )
         self._backend = config.backend
         # OpenMP reads this once, in the server; later changes do not reach its forks. Without it
         # every rank starts a thread per core and two ranks spend their time waiting for each other.

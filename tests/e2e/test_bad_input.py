@@ -185,3 +185,16 @@ def test_a_folder_that_holds_something_else_is_not_overwritten(
         folder,
         capfd,
     )
+
+
+def test_a_temporary_folder_too_deep_for_sockets(
+    sweep_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 80)
+    deep.mkdir()
+    monkeypatch.setenv("TMPDIR", str(deep))
+    refused = sweep_command("launch", "experiment=smoke")
+    assert refused.returncode == 2
+    assert f"{deep} has too long a path" in refused.stderr
+    assert "TMPDIR=/tmp" in refused.stderr
+    assert not (tmp_path / "outputs").exists()

@@ -134,9 +134,8 @@ def test_own_csv_with_three_words_as_labels_on_two_ranks(
     sweep_command: Command, tmp_path: Path, reviews: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The ranks meet in a temporary folder whose name no URL could hold."""
-    odd = tmp_path / "t #1 ?%"
-    odd.mkdir()
-    monkeypatch.setenv("TMPDIR", str(odd))
+    odd = tempfile.TemporaryDirectory(prefix="t #1 ?% ", dir="/tmp")
+    monkeypatch.setenv("TMPDIR", odd.name)
     rows = reviews.sample(300, random_state=5)
     mood = ["mixed" if i % 4 == 0 else ("good" if label else "bad") for i, label in enumerate(rows["label"])]
     pd.DataFrame({"review": rows["text"], "mood": mood}).to_csv(tmp_path / "own.csv", index=False)
@@ -233,6 +232,7 @@ def test_tab_completes_verbs_and_overrides(
 def test_the_wheel_carries_its_config(tmp_path: Path) -> None:
     import subprocess
     import sys
+import tempfile
 
     root = Path(__file__).parents[2]
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(root)]
