@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from sweep.cli import main
-from tests.conftest import RunStudy
+from tests.conftest import Command, RunStudy
 
 _FILES = ["task=files", "task.path=good.csv", "task.label_column=sentiment"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -232,7 +233,6 @@ def test_tab_completes_verbs_and_overrides(
 def test_the_wheel_carries_its_config(tmp_path: Path) -> None:
     import subprocess
     import sys
-import tempfile
 
     root = Path(__file__).parents[2]
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(root)]
