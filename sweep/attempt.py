@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed
-from omegaconf import OmegaConf
 from optuna.exceptions import TrialPruned
 from optuna.trial import TrialState
 from transformers import DataCollatorWithPadding, TrainingArguments
@@ -28,7 +27,7 @@ from sweep.arguments import training_arguments
 from sweep.config import SweepConfig, typed
 from sweep.errors import OutOfSpaceError, SweepError, reason_of
 from sweep.events import PAUSE, AttemptFailed, Event, TrialEnded, TrialPaused
-from sweep.files import chain, is_out_of_space, write_text
+from sweep.files import chain, is_out_of_space, write_text, yaml_text
 from sweep.fingerprint import trial_hash
 from sweep.metrics import compute_metrics
 from sweep.model import TrialModel
@@ -162,23 +161,22 @@ def _trainer(rank: _Rank) -> SweepTrainer:
 
     def build(params: dict[str, Any], number: int, limit: int | None) -> TrialParts:
         paths = rank.paths.trial(number)
-        trial_cfg = space.apply(parts.cfg, params)
+        tree = space.apply(parts.tree, params)
         if limit is not None:
-            OmegaConf.update(trial_cfg, "trainer.max_per_device_batch_size", limit)
-            smaller = min(int(trial_cfg.trainer.eval_batch_size), limit)
-            OmegaConf.update(trial_cfg, "trainer.eval_batch_size", smaller)
-        trial = typed(trial_cfg)
+            tree["trainer"]["max_per_device_batch_size"] = limit
+            tree["trainer"]["eval_batch_size"] = min(int(tree["trainer"]["eval_batch_size"]), limit)
+        trial = typed(tree)
         if spec.rank == 0:
             paths.root.mkdir(parents=True, exist_ok=True)
-            write_text(paths.config, OmegaConf.to_yaml(trial_cfg, resolve=True))
-            write_text(paths.overrides, OmegaConf.to_yaml(OmegaConf.create(space.overrides(params))))
+            write_text(paths.config, yaml_text(tree))
+            write_text(paths.overrides, yaml_text(space.overrides(params)))
         _adopt_log(rank, number)
         data, lengths = parts.tokens(trial.task, trial.model)
         tokenizer = parts.tokenizer(trial.model)
         return TrialParts(
             {
                 "args": arguments(trial, paths.root),
-                "model_init": TrialModel(trial.model, label_names),
+                "model_init": TrialModel(lambda: parts.model(trial.model).model()),
                 "train_dataset": data["train"],
                 "eval_dataset": data["validation"],
                 "processing_class": tokenizer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 from dataclasses import dataclass, field, fields
@@ -12,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sweep.errors import InputError, did_you_mean, input_error, reason_of
+
+Tree = dict[str, Any]  # a config as plain dicts and lists
 
 
 @dataclass
@@ -178,35 +181,46 @@ def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def typed(cfg: DictConfig, inputs: bool = False) -> SweepConfig:
-    """Resolve and check `cfg`; with `inputs`, whether the user's data files are there, too.
+def resolve(cfg: DictConfig) -> Tree:
+    """`cfg` as plain dicts and lists, interpolations resolved.
 
     Raises:
-        InputError: with every problem found, each naming its path and value.
+        InputError: one that cannot be.
     """
-    problems: list[str] = []
     try:
         tree = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
         raise input_error([f"The config does not resolve: {reason_of(error)}"]) from None
     assert isinstance(tree, dict)
+    return {str(key): value for key, value in tree.items()}
+
+
+def typed(cfg: DictConfig | Tree, inputs: bool = False) -> SweepConfig:
+    """Check `cfg` (a tree: resolved already); with `inputs`, whether the data files are there, too.
+
+    Raises:
+        InputError: with every problem found, each naming its path and value.
+    """
+    problems: list[str] = []
+    tree = resolve(cfg) if isinstance(cfg, DictConfig) else dict(cfg)
     own = {f.name for f in fields(TrainerConfig)} - {"arguments"}
     trainer = dict(tree.get("trainer") or {})
     tree["trainer"] = {k: v for k, v in trainer.items() if k in own}
     tree["trainer"]["arguments"] = {k: v for k, v in trainer.items() if k not in own}
     values = leaves(tree)
-    known = leaves(OmegaConf.to_container(_schema()))
+    known = _known()
     for path, value in values.items():
         if path not in known:
             problems.append(f"'{path}' is no setting of a sweep.{did_you_mean(path, known)}")
         elif value == "???":
             problems.append(f"{path} has no value: add {path}=… to the command.")
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(_schema(), tree))
+        config = SweepConfig(
+            **{name: _section(name, value) for name, value in tree.items() if name in _names()}
+        )
     except OmegaConfBaseException:
         given = {path: value for path, value in values.items() if path in known and value != "???"}
         raise input_error(problems + _type_problems(given)) from None
-    assert isinstance(config, SweepConfig)
     problems += _value_problems(config, values)
     if inputs:
         problems += _file_problems(config.task)
@@ -215,11 +229,32 @@ def typed(cfg: DictConfig, inputs: bool = False) -> SweepConfig:
     return config
 
 
+_sections: dict[tuple[str, str], Any] = {}
+
+
+def _section(name: str, value: Any) -> Any:
+    """One section of a config as its type says. Kept: most of a trial's config is its study's."""
+    key = name, repr(value)
+    if key not in _sections:
+        _sections[key] = OmegaConf.to_object(OmegaConf.merge(_schema()[name], value))
+    return copy.deepcopy(_sections[key])
+
+
 @functools.cache
 def _schema() -> DictConfig:
     """The settings with their types; not to be changed. Making it takes longer than using it."""
     schema: DictConfig = OmegaConf.structured(SweepConfig)
     return schema
+
+
+@functools.cache
+def _names() -> frozenset[str]:
+    return frozenset(f.name for f in fields(SweepConfig))
+
+
+@functools.cache
+def _known() -> dict[str, Any]:
+    return leaves(OmegaConf.to_container(_schema()))
 
 
 def _type_problems(values: dict[str, Any]) -> list[str]:

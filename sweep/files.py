@@ -5,9 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 _BLOCK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -24,6 +28,20 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(stream.fileno())
     new.replace(path)
     sync_folder(path.parent)
+
+
+def yaml_text(value: Any) -> str:
+    """`value` as YAML that `OmegaConf.load` reads back the same."""
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+class _Dumper(yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper):  # type: ignore[misc]
+    """Quotes strings that OmegaConf's reader, not YAML 1.1, takes for numbers: "1e3"."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[\d_.]+[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sweep.errors import InputError, did_you_mean, reason_of
 from sweep.files import file_hash
 
 _PACKAGE = "package:"
+_FROM_FILE = "_is_hf_initialized"  # transformers' mark on parameters that were loaded, and on their modules
 _WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -101,6 +103,11 @@ def load_model(model: ModelConfig, label_names: list[str]) -> Any:
     Raises:
         InputError: more layers than the model has, or unknown fields in `model.config`.
     """
+    return _load(model, label_names)[0]
+
+
+def _load(model: ModelConfig, label_names: list[str]) -> tuple[Any, set[str]]:
+    """The model, and the names of the parameters that its file did not hold."""
     location = model_location(model)
     config = AutoConfig.from_pretrained(
         location,
@@ -110,14 +117,44 @@ def load_model(model: ModelConfig, label_names: list[str]) -> Any:
         **_hub_arguments(model),
     )
     _adjust(config, model)
-    loaded = AutoModelForSequenceClassification.from_pretrained(
-        location, config=config, ignore_mismatched_sizes=True, **_hub_arguments(model)
+    loaded, report = AutoModelForSequenceClassification.from_pretrained(
+        location,
+        config=config,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **_hub_arguments(model),
     )
     # Trainer takes any forward(**kwargs) for one that handles `num_items_in_batch`; this head does
     # not, and its loss would come out multiplied by ranks and accumulation steps.
     loaded.accepts_loss_kwargs = False
     _freeze(loaded, model)
-    return loaded
+    return loaded, {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+
+
+class ModelTemplate:
+    """A model that was loaded once, of which each fork of this process makes its own.
+
+    Forks share the memory of the weights they do not train.
+    """
+
+    def __init__(self, model: ModelConfig, label_names: list[str]) -> None:
+        self._settings = model, label_names
+        self._loaded, drawn = _load(model, label_names)
+        unmarked = {n for n, p in self._loaded.named_parameters() if not getattr(p, _FROM_FILE, False)}
+        self._usable = unmarked <= drawn
+
+    def model(self) -> Any:
+        """What `load_model` would return now, bit for bit; once a process.
+
+        Weights that the file does not hold (the new head) are drawn from the generators as they are.
+        Source: transformers' PreTrainedModel._initialize_missing_keys, with which loading ends.
+        """
+        if not self._usable:  # an architecture that does not mark what came from the file
+            return load_model(*self._settings)
+        for module in self._loaded.modules():
+            module.__dict__.pop(_FROM_FILE, None)
+        self._loaded.initialize_weights()
+        return self._loaded
 
 
 class TrialModel:
@@ -127,13 +164,13 @@ class TrialModel:
     has trained in between, and set the generators to where loading had left them.
     """
 
-    def __init__(self, model: ModelConfig, label_names: list[str]) -> None:
-        self._model, self._label_names = model, label_names
+    def __init__(self, load: Callable[[], Any]) -> None:
+        self._load = load
         self._loaded: tuple[Any, torch.Tensor, list[torch.Tensor]] | None = None
 
     def __call__(self) -> Any:
         if self._loaded is None:
-            loaded = load_model(self._model, self._label_names)
+            loaded = self._load()
             self._loaded = loaded, torch.get_rng_state(), torch.cuda.get_rng_state_all()
         else:
             torch.set_rng_state(self._loaded[1])

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from sweep.arguments import batch_plan, training_arguments
 from sweep.baseline import baselines
 from sweep.card import DataCard
-from sweep.config import typed
+from sweep.config import Tree, typed
 from sweep.devices import Machine, choose_devices, inspect_machine
 from sweep.errors import InputError, input_error
 from sweep.model import check_model, load_tokenizer, model_hash
@@ -36,11 +36,12 @@ def check_study(cfg: DictConfig) -> Machine:
     """
     config, space = typed(cfg), parse_space(cfg)
     problems: list[str] = []
+    tree = space.settle(cfg)
     machine = inspect_machine()
     use_cpu = choose_devices(machine, config.launcher, config.study.n_trials)[0].kind == "cpu"
     for params in [{}, *space.corners()]:
         try:
-            _check_trial(space, cfg, params, use_cpu)
+            _check_trial(space, tree, params, use_cpu)
         except InputError as error:
             text = str(error)
             if text not in problems:
@@ -50,8 +51,8 @@ def check_study(cfg: DictConfig) -> Machine:
     return machine
 
 
-def _check_trial(space: SearchSpace, cfg: DictConfig, params: dict[str, Any], use_cpu: bool) -> None:
-    trial = typed(space.apply(cfg, params))
+def _check_trial(space: SearchSpace, tree: Tree, params: dict[str, Any], use_cpu: bool) -> None:
+    trial = typed(space.apply(tree, params))
     batch_plan(trial.trainer, trial.launcher.devices_per_trial)
     # One rank here: what depends on their number is the batch plan alone.
     training_arguments(trial, Path("unused"), 1, use_cpu, None)
@@ -60,9 +61,10 @@ def _check_trial(space: SearchSpace, cfg: DictConfig, params: dict[str, Any], us
 def model_hashes(cfg: DictConfig) -> dict[str, str]:
     """What identifies the pretrained models of a study: sha256 of a folder, or a name and revision."""
     space = parse_space(cfg)
+    tree = space.settle(cfg)
     models = {}
     for params in [{}, *space.corners()]:
-        model = typed(space.apply(cfg, params)).model
+        model = typed(space.apply(tree, params)).model
         setting = "model.path" if "model.path" not in params else f"model.path={model.path}"
         if setting not in models:
             models[setting] = model_hash(model)
@@ -83,9 +85,9 @@ def prepare_study(cfg: DictConfig, paths: StudyPaths) -> tuple[DataCard, dict[st
     config, space = typed(cfg), parse_space(cfg)
     parts, names = split_task(config)
     average = config.objective.average(len(names))
-    seen: set[str] = set()
+    tree, seen = space.settle(cfg), set[str]()
     for params in [{}, *space.corners()]:
-        trial = typed(space.apply(cfg, params))
+        trial = typed(space.apply(tree, params))
         setting = f"{trial.model} {trial.task.max_length}"
         if setting not in seen:
             seen.add(setting)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import FloatDistribution
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.study import Study, StudyDirection
@@ -56,31 +57,26 @@ class _RankStorage(RDBStorage):
         return state == TrialState.FAIL or super().set_trial_state_values(trial_id, state, values)
 
 
-def open_storage(
-    config: SweepConfig,
-    paths: StudyPaths,
-    database: Path | None = None,
-    kind: type[RDBStorage] = RDBStorage,
-) -> RDBStorage:
-    """The study's storage: SQLite in its folder (or `database`) unless `storage.url` names another."""
+def open_storage(config: SweepConfig, paths: StudyPaths) -> RDBStorage:
+    """The study's storage: SQLite in its folder unless `storage.url` names another."""
     url = config.storage.url
-    if url is None:
-        return kind(
-            # The path goes around the URL: a folder's name may hold ?, % or #.
-            "sqlite://",
-            engine_kwargs={
-                "creator": _sqlite_creator(str(database or paths.database)),
-                "poolclass": QueuePool,
-            },
-        )
-    return kind(url)
+    return _sqlite_storage(_SqliteFile(paths.database)) if url is None else RDBStorage(url)
 
 
-def _sqlite_creator(path: str) -> Any:
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(path, timeout=_SQLITE_PATIENCE, check_same_thread=False)
+class _SqliteFile:
+    """Opens connections to `file`, which may change while none is open; to one in memory while it is None."""
 
-    return connect
+    def __init__(self, file: Path | None) -> None:
+        self.file = file
+
+    def __call__(self) -> sqlite3.Connection:
+        name = "file:sweep?mode=memory&cache=shared" if self.file is None else str(self.file)
+        return sqlite3.connect(name, timeout=_SQLITE_PATIENCE, check_same_thread=False, uri=self.file is None)
+
+
+def _sqlite_storage(connect: _SqliteFile, kind: type[RDBStorage] = RDBStorage) -> RDBStorage:
+    # The path goes around the URL: a folder's name may hold ?, % or #.
+    return kind("sqlite://", engine_kwargs={"creator": connect, "poolclass": QueuePool})
 
 
 def create_study(config: SweepConfig, paths: StudyPaths) -> Study:
@@ -88,7 +84,7 @@ def create_study(config: SweepConfig, paths: StudyPaths) -> Study:
     if config.storage.url is not None:
         return _create(config, open_storage(config, paths))
     paths.new_database.unlink(missing_ok=True)
-    storage = open_storage(config, paths, paths.new_database)
+    storage = _sqlite_storage(_SqliteFile(paths.new_database))
     _create(config, storage)
     storage.engine.dispose()
     paths.new_database.replace(paths.database)
@@ -128,7 +124,27 @@ def load_study(config: SweepConfig, paths: StudyPaths) -> Study:
 
 def open_rank_storage(config: SweepConfig, paths: StudyPaths) -> BaseStorage:
     """The storage for ranks; it remembers finished trials, and forks inherit what it remembers."""
-    return get_storage(open_storage(config, paths, kind=_RankStorage))
+    if config.storage.url is not None:
+        return get_storage(_RankStorage(config.storage.url))
+    connect = _SqliteFile(None)
+    storage = _sqlite_storage(connect, _RankStorage)
+    _rehearse(storage)
+    storage.engine.dispose()
+    connect.file = paths.database
+    return get_storage(storage)
+
+
+def _rehearse(storage: RDBStorage) -> None:
+    """One trial from its creation to its end, in a database of its own: SQLAlchemy keeps what it compiles."""
+    study_id = RDBStorage.create_new_study(storage, [StudyDirection.MAXIMIZE], "rehearsal")
+    trial_id = storage.create_new_trial(study_id)
+    storage.set_trial_param(trial_id, "x", 0.5, FloatDistribution(0, 1))
+    storage.set_trial_user_attr(trial_id, "attribute", 1)
+    storage.set_trial_system_attr(trial_id, "attribute", 1)
+    storage.set_trial_intermediate_value(trial_id, 1, 0.5)
+    storage.get_all_trials(study_id, deepcopy=False)
+    storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study_id, 0))
+    storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5])
 
 
 def read_ahead(storage: Any, config: SweepConfig) -> None:

@@ -6,7 +6,6 @@ neither the reading nor a second copy.
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Any, cast
 
 import datasets
@@ -14,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sweep.config import ModelConfig, SweepConfig, TaskConfig, typed
 from sweep.metrics import scorer
-from sweep.model import load_model, load_tokenizer, tokenizer_key
+from sweep.model import ModelTemplate, load_tokenizer, tokenizer_key
 from sweep.paths import StudyPaths
 from sweep.space import parse_space
 from sweep.study import open_rank_storage, read_ahead
@@ -26,23 +25,23 @@ class StudyParts:
 
     def __init__(self, paths: StudyPaths) -> None:
         self.paths = paths
-        self.cfg = cast(DictConfig, OmegaConf.load(paths.config))
-        self.config: SweepConfig = typed(self.cfg)
-        self.space = parse_space(self.cfg)
+        cfg = cast(DictConfig, OmegaConf.load(paths.config))
+        self.config: SweepConfig = typed(cfg)
+        self.space = parse_space(cfg)
+        self.tree = self.space.settle(cfg)
         self._label_names: list[str] | None = None
         self._tokens: dict[str, datasets.DatasetDict] = {}
         self._lengths: dict[str, list[int]] = {}
         self._tokenizers: dict[str, Any] = {}
+        self._models: dict[str, ModelTemplate] = {}
         self._storage: Any = None
 
     def load(self) -> None:
         """Read everything that the study's own config asks for; import its model's and metrics' modules."""
         self.tokens(self.config.task, self.config.model)
         self.tokenizer(self.config.model)
-        load_model(self.config.model, self.label_names)
+        self.model(self.config.model)
         scorer(self.config.objective.average(len(self.label_names)))
-        for params in islice(self.space.corners(), 1):
-            typed(self.space.apply(self.cfg, params))  # parsers are slow the first time
         self.read_ahead()
 
     def read_ahead(self) -> None:
@@ -77,3 +76,10 @@ class StudyParts:
         if key not in self._tokenizers:
             self._tokenizers[key] = load_tokenizer(model)
         return self._tokenizers[key]
+
+    def model(self, model: ModelConfig) -> ModelTemplate:
+        """The pretrained weights of `model`."""
+        key = repr(model)
+        if key not in self._models:
+            self._models[key] = ModelTemplate(model, self.label_names)
+        return self._models[key]
