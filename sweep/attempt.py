@@ -20,7 +20,6 @@ from typing import Any, Literal
 import torch
 import torch.distributed
 from optuna.exceptions import TrialPruned
-from optuna.trial import TrialState
 from transformers import DataCollatorWithPadding, TrainingArguments
 
 from sweep.arguments import training_arguments
@@ -123,10 +122,6 @@ def _search(rank: _Rank, trainer: SweepTrainer) -> None:
     arguments.setdefault("direction", config.objective.direction)
     arguments.setdefault("backend", "optuna")
     ended: Event | None = None
-
-    def state_of(number: int) -> TrialState:
-        return trial_state(arguments["storage"], config.study.name, number)
-
     try:
         trainer.hyperparameter_search(
             hp_space=space, compute_objective=lambda _: trainer.objective, n_trials=1, **arguments
@@ -137,14 +132,14 @@ def _search(rank: _Rank, trainer: SweepTrainer) -> None:
         assert trainer.number is not None
         ended = TrialPaused(trainer.number)
     except ValueError:
-        # Upstream asks for the best trial at the end; without a COMPLETE one Optuna refuses,
-        # although the trial itself has ended well.
-        if trainer.number is None or not state_of(trainer.number).is_finished():
+        # Upstream asks for the best trial at the end, which our storage refuses.
+        if trainer.number is None:
             raise
-    if rank.spec.rank == 0:
-        assert trainer.number is not None
-        if ended is None:
-            ended = TrialEnded(trainer.number, state_of(trainer.number).name)
+        state = trial_state(arguments["storage"], config.study.name, trainer.number)
+        if not state.is_finished():
+            raise
+        ended = TrialEnded(trainer.number, state.name)
+    if ended is not None and rank.spec.rank == 0:
         rank.send(ended)
     if rank.spec.world_size > 1:
         torch.distributed.barrier()

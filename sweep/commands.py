@@ -24,8 +24,9 @@ from sweep.recovery import after_checkpoint, recover, take_choice
 from sweep.resumption import changed_config, compare, compare_model
 from sweep.retention import Retention
 from sweep.space import SearchSpace
+from sweep.standing import Standing
 from sweep.status import Status, study_status, trial_count
-from sweep.study import load_study, seconds_spent, standing, storage_faults, study_exists
+from sweep.study import load_study, on_disk, seconds_spent, storage_faults, study_exists
 from sweep.summary import introduce, quoted, summarise
 
 
@@ -88,7 +89,8 @@ def resume(root: Path, words: list[str], widen: bool, console: Console) -> int:
             # The driver may have died after the last trial's last word, before its own.
             recover(study, paths, [], console)
             retention = Retention(paths, config.checkpoints, Monitor(console).note)
-            retention.open(*standing(study, config.objective))
+            ranking = Standing(study, config.objective).ranking()
+            retention.open(on_disk(study, config.objective), ranking)
             console.print(over, highlight=False, soft_wrap=True)
             summarise(status, read_card(paths), paths, console)
             return 0

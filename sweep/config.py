@@ -206,7 +206,6 @@ def typed(cfg: DictConfig | Tree, inputs: bool = False) -> SweepConfig:
     own = {f.name for f in fields(TrainerConfig)} - {"arguments"}
     trainer = dict(tree.get("trainer") or {})
     tree["trainer"] = {k: v for k, v in trainer.items() if k in own}
-    tree["trainer"]["arguments"] = {k: v for k, v in trainer.items() if k not in own}
     values = leaves(tree)
     known = _known()
     for path, value in values.items():
@@ -221,6 +220,7 @@ def typed(cfg: DictConfig | Tree, inputs: bool = False) -> SweepConfig:
     except OmegaConfBaseException:
         given = {path: value for path, value in values.items() if path in known and value != "???"}
         raise input_error(problems + _type_problems(given)) from None
+    config.trainer.arguments = {k: copy.deepcopy(v) for k, v in trainer.items() if k not in own}
     problems += _value_problems(config, values)
     if inputs:
         problems += _file_problems(config.task)

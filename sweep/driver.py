@@ -10,6 +10,7 @@ from multiprocessing.connection import wait
 from types import FrameType
 
 from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from sweep.config import SweepConfig
 from sweep.events import (
@@ -28,16 +29,14 @@ from sweep.pool import DevicePool
 from sweep.presence import make_certain_gone
 from sweep.retention import Retention
 from sweep.settlement import Attempt, HaltError, Settlement
+from sweep.standing import Standing
 from sweep.study import (
     STORAGE_ERRORS,
     best_epoch,
-    count_unfinished_budget,
-    ranking,
+    on_disk,
     requeue,
     save_seconds_spent,
     seconds_spent,
-    standing,
-    trial_of,
 )
 
 _WAIT = 0.5  # seconds between looks at the signals
@@ -65,10 +64,11 @@ class Driver:
         self._stopping = False
         self._halted: HaltError | None = None
         self._started = 0
-        self._ended: list[int] = []
+        self._ended: list[FrozenTrial] = []
         self._orphans = False
         self._spent_before, self._begun = seconds_spent(study), time.monotonic()
-        self._settlement = Settlement(config, paths, study, monitor, self._ended.append)
+        self._standing = Standing(study, config.objective)
+        self._settlement = Settlement(config, paths, study, monitor, self._on_end)
         self._retention = Retention(paths, config.checkpoints, monitor.note)
 
     def run(self) -> int:
@@ -80,7 +80,8 @@ class Driver:
         old = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             with self._monitor:
-                self._retention.open(*standing(self._study, self._config.objective))
+                known = on_disk(self._study, self._config.objective)
+                self._retention.open(known, self._standing.ranking())
                 return self._loop()
         finally:
             for attempt in self._active:
@@ -128,10 +129,9 @@ class Driver:
             attempt.group.kill() if now else attempt.group.pause()
 
     def _start_attempts(self) -> None:
-        if not self._pool.has_room():
+        if self._orphans:  # a trial that will wait again; a start now could take a new one instead
             return
-        asking = sum(attempt.number is None for attempt in self._active)
-        budget = count_unfinished_budget(self._study, self._n_trials) - asking
+        budget = self._n_trials - self._standing.finished - len(self._active)
         while budget > 0 and (devices := self._pool.lease()) is not None:
             self._started += 1
             name = time.strftime(f"%Y%m%dT%H%M%SZ-{os.getpid()}-{self._started}", time.gmtime())
@@ -201,9 +201,13 @@ class Driver:
             requeue(self._study, keep={a.number for a in self._active if a.number is not None})
             self._orphans = False
 
+    def _on_end(self, trial: FrozenTrial) -> None:
+        self._standing.add(trial)
+        self._ended.append(trial)
+
     def _retain(self) -> None:
         """Remove what trials that have ended no longer need; their devices are busy again by now."""
         while self._ended:
-            number = self._ended.pop()
-            best = best_epoch(trial_of(self._study, number), self._config.objective)
-            self._retention.ended(number, best, ranking(self._study, self._config.objective))
+            trial = self._ended.pop()
+            best = best_epoch(trial, self._config.objective)
+            self._retention.ended(trial.number, best, self._standing.ranking())

@@ -19,15 +19,20 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `path` so that a kill or a power cut leaves the old or the new text, never a part."""
+def write_text(path: Path, text: str, lasting: bool = True) -> None:
+    """Write `path` so that a kill or a power cut leaves the old or the new text, never a part.
+
+    What is not `lasting`, because it is written again before it is needed, survives kills only.
+    """
     new = path.with_name(f".{path.name}.new")
     with new.open("w") as stream:
         stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
+        if lasting:
+            stream.flush()
+            os.fsync(stream.fileno())
     new.replace(path)
-    sync_folder(path.parent)
+    if lasting:
+        sync_folder(path.parent)
 
 
 def yaml_text(value: Any) -> str:

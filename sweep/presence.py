@@ -119,7 +119,7 @@ def driving(paths: StudyPaths) -> Iterator[None]:
 def announce(paths: StudyPaths, name: str) -> None:
     """Let later drivers know that this process works on the study as `name`."""
     paths.processes.mkdir(exist_ok=True)
-    write_text(paths.processes / f"{name}.json", json.dumps(asdict(this_process())))
+    write_text(paths.processes / f"{name}.json", json.dumps(asdict(this_process())), lasting=False)
 
 
 def announced(paths: StudyPaths) -> dict[str, ProcessId]:
@@ -155,7 +155,8 @@ def make_certain_gone(paths: StudyPaths, name: str = "", grace: float = _GRACE) 
 
 
 def _wait(processes: list[ProcessId], seconds: float) -> list[ProcessId]:
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.001
     while (left := [p for p in processes if p.alive()]) and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)
     return left

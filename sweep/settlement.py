@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from optuna.study import Study
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from sweep.config import SweepConfig
 from sweep.errors import SweepError
@@ -57,7 +57,7 @@ class HaltError(SweepError):
 
 
 class Settlement:
-    """Settles attempts. `ended` is told the number of each trial that is finished."""
+    """Settles attempts. `ended` is told each trial that is finished."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Settlement:
         paths: StudyPaths,
         study: Study,
         monitor: Monitor,
-        ended: Callable[[int], None],
+        ended: Callable[[FrozenTrial], None],
     ) -> None:
         self._config, self._paths, self._study = config, paths, study
         self._monitor, self._ended = monitor, ended
@@ -87,12 +87,12 @@ class Settlement:
         if number is None:
             return self._settle_unknown(attempt, stopping)
         self._early_deaths = 0
-        state = trial_of(self._study, number).state
-        if state.is_finished():
+        trial = trial_of(self._study, number)
+        if trial.state.is_finished():
             if not attempt.ended:  # killed after it had told Optuna
-                self._monitor.on_event(TrialEnded(number, state.name))
+                self._monitor.on_event(TrialEnded(number, trial.state.name))
             self._any_good = True
-            self._ended(number)
+            self._ended(trial)
         elif failure is not None and failure.kind == "machine":
             requeue(self._study, only=number)
             self._halt(failure)
@@ -155,7 +155,7 @@ class Settlement:
     def _fail(self, number: int, error: str, log: str) -> None:
         fail_trial(self._study, number, error, log)
         self._monitor.failed(number, error, log)
-        self._ended(number)
+        self._ended(trial_of(self._study, number))
         self._reasons.append(re.sub(r"\d[\d.e+-]*", "N", error))
         alike = self._reasons[-_ALIKE:]
         if not self._any_good and len(alike) == _ALIKE and len(set(alike)) == 1:

@@ -41,11 +41,15 @@ class _RankStorage(RDBStorage):
 
     Optuna's `optimize` would fail a trial for any exception, also for one that is only the echo of
     another rank's death (in upstream's broadcast of the parameters, for one). Upstream's search asks
-    for a new study before it takes the one that exists.
+    for a new study before it takes the one that exists, and for the best trial of all at the end,
+    which nobody here wants to know and finding it takes the longer the more trials there are.
     """
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         raise DuplicatedStudyError
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        raise ValueError("the driver knows")
 
     @functools.cache  # noqa: B019  one storage a process; forks inherit the answer
     def get_study_id_from_name(self, study_name: str) -> int:
@@ -172,12 +176,6 @@ def search_arguments(config: SweepConfig, storage: BaseStorage, space: SearchSpa
     }
 
 
-def count_unfinished_budget(study: Study, n_trials: int) -> int:
-    """How many attempts may still be started: the total less what finished or is running."""
-    states = [t.state for t in study.get_trials(deepcopy=False)]
-    return n_trials - sum(state != TrialState.WAITING for state in states)
-
-
 def requeue(study: Study, only: int | None = None, keep: Collection[int] = ()) -> list[int]:
     """RUNNING trials (all, or `only` one) but those of `keep` go back to WAITING.
 
@@ -212,20 +210,10 @@ def best_epoch(trial: FrozenTrial, objective: ObjectiveConfig) -> int | None:
     return best.epoch if best else None
 
 
-def ranking(study: Study, objective: ObjectiveConfig) -> list[int]:
-    """The numbers of the COMPLETE trials, best first; ties go to the lower number."""
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    sign = -1 if objective.direction == "maximize" else 1
-    return [t.number for t in sorted(done, key=lambda t: (sign * (t.value or 0.0), t.number))]
-
-
-def standing(
-    study: Study, objective: ObjectiveConfig
-) -> tuple[list[tuple[int, int | None, bool]], list[int]]:
-    """What `Retention.open` wants to know: (number, best epoch, finished?) of all trials; the ranking."""
+def on_disk(study: Study, objective: ObjectiveConfig) -> list[tuple[int, int | None, bool]]:
+    """What `Retention.open` wants to know of all trials: number, best epoch, finished?"""
     trials = study.get_trials(deepcopy=False)
-    told = [(t.number, best_epoch(t, objective), t.state.is_finished()) for t in trials]
-    return told, ranking(study, objective)
+    return [(t.number, best_epoch(t, objective), t.state.is_finished()) for t in trials]
 
 
 def count_death(study: Study, number: int) -> int:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _PID, _CODE = "pid", "code"
 _GROWTH = 1_000_000_000  # bytes beyond what it had after loading; then a fresh one takes its place
+_HOUSEKEEPING = 8  # forks; after each one, every page this process touches has to be copied
 
 
 class RankProcess:
@@ -125,6 +126,7 @@ class _Server:
         self._control, self._parts = control, parts
         self._ranks: dict[int, Connection] = {}
         self._open = True
+        self._forks = 0
         self._limit = psutil.Process().memory_info().rss + _GROWTH
         self._woken, self._waker = os.pipe()
         for end in (self._woken, self._waker):
@@ -159,8 +161,6 @@ class _Server:
         except (EOFError, OSError, RuntimeError):  # the last: the driver died between two messages
             self._open = False
             return
-        with _faults_left_to_ranks():
-            self._parts.read_ahead()
         pid = os.fork()
         if pid == 0:
             self._become(rank, spec, line, status)
@@ -168,6 +168,14 @@ class _Server:
         self._ranks[pid] = status
         with contextlib.suppress(OSError):
             status.send((_PID, pid))
+        self._forks += 1
+        if self._forks % _HOUSEKEEPING == 0:
+            self._keep_house()
+
+    def _keep_house(self) -> None:
+        """Read what the next ranks need not; end if memory has grown. Nobody waits for this one."""
+        with _faults_left_to_ranks():
+            self._parts.read_ahead()
         if psutil.Process().memory_info().rss > self._limit:
             self._open = False
             self._control.close()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
 import optuna
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
@@ -19,8 +20,9 @@ from optuna.distributions import (
 from sweep.compose import compose
 from sweep.dimension import parse_dimension
 from sweep.errors import InputError
+from sweep.files import yaml_text
 from sweep.grammar import parse_override, to_hydra
-from sweep.space import SearchSpace, parse_space
+from sweep.space import Params, SearchSpace, parse_space
 
 _KNOWN = ["trainer.learning_rate", "trainer.optim", "model.num_hidden_layers", "task.max_length"]
 
@@ -39,6 +41,15 @@ def test_any_value_survives_the_way_through_a_hydra_override(value: Any) -> None
     back = parse_override(f"trainer.x={to_hydra(value)}").value()
     assert back == value
     assert type(back) is type(value)
+
+
+@given(values)
+def test_any_value_survives_the_way_through_a_trials_yaml(value: Any) -> None:
+    assume("$" not in repr(value))
+    back = OmegaConf.to_container(OmegaConf.create(yaml_text({"x": value})))
+    assert isinstance(back, dict)
+    assert back["x"] == value
+    assert type(back["x"]) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +101,36 @@ def test_what_no_trial_could_be_drawn_from_is_refused(path: str, text: str, said
     assert path.split(".")[-1] in str(caught.value)
 
 
+def _as_hydra(cfg: DictConfig, space: SearchSpace, params: Params) -> Any:
+    """The trial's config by the text of its overrides, as Hydra reads it: what `apply` means."""
+    trial = cfg.copy()
+    OmegaConf.set_struct(trial, False)
+    for text in space.overrides(params):
+        override = parse_override(text)
+        OmegaConf.update(trial, override.key_or_group, override.value(), merge=False)
+    return OmegaConf.to_container(trial, resolve=True)
+
+
+_REFERENCES = [
+    "${study.seed}",
+    "${trainer.seed}",
+    "${.seed}",
+    "${trainer.data_seed}",
+    "x-${trainer.seed}",
+    "7",
+]
+
+
+@given(st.sampled_from(_REFERENCES), st.sampled_from(_REFERENCES), st.booleans())
+def test_interpolations_are_resolved_early_only_where_nothing_varies(a: str, b: str, varies: bool) -> None:
+    assume("data_seed" not in a)
+    words = [f"+trainer.data_seed={a}", f"+trainer.adam_beta1={b}"]
+    cfg = compose([*words, *(["trainer.seed=choice(7,8)"] if varies else ["study.seed=3"])])
+    space = parse_space(cfg)
+    params = {"trainer.seed": 8, "trainer.learning_rate": 1e-3}
+    assert space.apply(space.settle(cfg), params) == _as_hydra(cfg, space, params)
+
+
 def test_a_trial_gets_its_parameters_with_interpolations_following() -> None:
     cfg = compose(
         [
@@ -99,18 +140,20 @@ def test_a_trial_gets_its_parameters_with_interpolations_following() -> None:
         ]
     )
     space = parse_space(cfg)
-    before = OmegaConf.to_yaml(cfg)
+    tree = space.settle(cfg)
+    before = copy.deepcopy(tree)
     params = {
         "trainer.seed": 8,
         "+ignored": 1,
         "model.config.layer_types": "['a','b']",
         "trainer.learning_rate": 5e-4,
     }
-    trial = space.apply(cfg, params)
-    assert trial.trainer.data_seed == 8
-    assert list(trial.model.config.layer_types) == ["a", "b"]
-    assert trial.trainer.learning_rate == 5e-4
-    assert OmegaConf.to_yaml(cfg) == before, "the study's config must not change"
+    trial = space.apply(tree, params)
+    assert trial["trainer"]["data_seed"] == 8
+    assert trial["model"]["config"]["layer_types"] == ["a", "b"]
+    assert trial["trainer"]["learning_rate"] == 5e-4
+    assert trial == _as_hydra(cfg, space, params)
+    assert tree == before, "the study's config must not change"
 
 
 @given(st.data())
@@ -130,12 +173,15 @@ def test_what_optuna_draws_is_what_the_trial_gets(data: st.DataObject) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(data.draw(st.integers(0, 99))))
     drawn = study.ask()
     params = space(drawn)
-    trial = space.apply(cfg, params)
-    assert trial.trainer.learning_rate == params["trainer.learning_rate"]
-    assert low <= trial.trainer.learning_rate <= high
-    assert trial.model.num_hidden_layers in range(1, 7)
-    assert trial.trainer.optim == params["trainer.optim"]
-    assert type(trial.trainer.optim) is type(params["trainer.optim"])
+    tree = space.apply(space.settle(cfg), params)
+    assert tree == _as_hydra(cfg, space, params)
+    assert OmegaConf.create(yaml_text(tree)) == tree, "what is kept of a trial says the same"
+    trial = tree["trainer"]
+    assert trial["learning_rate"] == params["trainer.learning_rate"]
+    assert low <= trial["learning_rate"] <= high
+    assert tree["model"]["num_hidden_layers"] in range(1, 7)
+    assert trial["optim"] == params["trainer.optim"]
+    assert type(trial["optim"]) is type(params["trainer.optim"])
     fixed = optuna.trial.FixedTrial(drawn.params, drawn.number)
     assert space(fixed) == params, "other ranks see a FixedTrial and must get the same"
 
