@@ -32,7 +32,8 @@ from sweep.metrics import compute_metrics
 from sweep.model import TrialModel
 from sweep.presence import announce
 from sweep.ranks import RankSpec, redirect_output
-from sweep.study import STORAGE_ERRORS, search_arguments, trial_state
+from sweep.storage import STORAGE_ERRORS, trial_state
+from sweep.study import search_arguments
 from sweep.study_parts import StudyParts
 from sweep.trainer import SweepTrainer
 from sweep.trial_parts import Link, Paused, TrialParts

@@ -26,7 +26,8 @@ from sweep.retention import Retention
 from sweep.space import SearchSpace
 from sweep.standing import Standing
 from sweep.status import Status, study_status, trial_count
-from sweep.study import load_study, on_disk, seconds_spent, storage_faults, study_exists
+from sweep.storage import storage_faults
+from sweep.study import load_study, on_disk, seconds_spent, study_exists
 from sweep.summary import introduce, quoted, summarise
 
 

@@ -292,6 +292,11 @@ def _value_problems(config: SweepConfig, values: dict[str, Any]) -> list[str]:
             f"study.name={name!r} cannot name a folder: use a name without slashes, "
             "for instance study.name=reviews-2."
         )
+    if config.storage.url is not None and re.match(r"[^/]*://[^/]*:[^/]*@", config.storage.url):
+        problems.append(
+            "storage.url holds a password, which would end up in files and logs: leave it out (USER@HOST) "
+            "and keep it in PGPASSWORD or in ~/.pgpass."
+        )
     for path in ("task.validation_fraction", "task.test_fraction"):
         share = float(values[path])
         if not 0 < share <= 0.5:

@@ -24,6 +24,7 @@ from sweep.launchers.local import LocalLauncher
 from sweep.opening import checked
 from sweep.paths import StudyPaths
 from sweep.presence import make_certain_gone
+from sweep.storage import open_storage
 from sweep.study import create_study
 
 _FILES = ("task.path", "task.validation_path", "task.test_path", "model.path")
@@ -95,6 +96,8 @@ def create(
         InputError: settings, data or a model that cannot be used.
     """
     config, space = checked(cfg, inputs=True)
+    if config.storage.url is not None:  # better now than after the data are prepared
+        open_storage(config, paths).engine.dispose()
     make_certain_gone(paths)
     if paths.trials.exists():
         raise SweepError(

@@ -30,8 +30,8 @@ from sweep.presence import make_certain_gone
 from sweep.retention import Retention
 from sweep.settlement import Attempt, HaltError, Settlement
 from sweep.standing import Standing
+from sweep.storage import STORAGE_ERRORS
 from sweep.study import (
-    STORAGE_ERRORS,
     best_epoch,
     on_disk,
     requeue,

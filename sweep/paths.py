@@ -73,6 +73,11 @@ class StudyPaths:
         return self.root / ".study.db.new"
 
     @property
+    def mark(self) -> Path:
+        """What tells this folder's study in a shared database from others of its name."""
+        return self.root / ".mark"
+
+    @property
     def lock(self) -> Path:
         return self.root / ".lock"
 

@@ -5,90 +5,38 @@ Ranks report through `record`; the driver creates, counts, requeues and fails tr
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import shlex
-import sqlite3
-from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
+import uuid
+from collections.abc import Collection
 from typing import Any
 
 import optuna
-from optuna.distributions import FloatDistribution
-from optuna.exceptions import DuplicatedStudyError, StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage, get_storage
-from optuna.study import Study, StudyDirection
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import QueuePool
 
 from sweep.config import ObjectiveConfig, SweepConfig
-from sweep.errors import SweepError, reason_of
-from sweep.files import sync_folder
+from sweep.errors import InputError, SweepError, reason_of
+from sweep.files import sync_folder, write_text
 from sweep.paths import StudyPaths
 from sweep.record import ATTEMPTS, DEATHS, ERROR, LIMIT, LOG, best_of, epochs_of
 from sweep.sampler import build_pruner, build_sampler
 from sweep.space import SearchSpace
+from sweep.storage import open_sqlite, open_storage
 
-_SECONDS = "seconds"
-STORAGE_ERRORS = (StorageInternalError, SQLAlchemyError, sqlite3.Error)
-_SQLITE_PATIENCE = 60  # seconds to wait while another process writes
+_SECONDS, _MARK = "seconds", "folder"
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # the monitor says what a person needs
 
 
-class _RankStorage(RDBStorage):
-    """The storage as ranks have it: only the driver fails trials and creates studies.
-
-    Optuna's `optimize` would fail a trial for any exception, also for one that is only the echo of
-    another rank's death (in upstream's broadcast of the parameters, for one). Upstream's search asks
-    for a new study before it takes the one that exists, and for the best trial of all at the end,
-    which nobody here wants to know and finding it takes the longer the more trials there are.
-    """
-
-    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
-        raise DuplicatedStudyError
-
-    def get_best_trial(self, study_id: int) -> FrozenTrial:
-        raise ValueError("the driver knows")
-
-    @functools.cache  # noqa: B019  one storage a process; forks inherit the answer
-    def get_study_id_from_name(self, study_name: str) -> int:
-        return super().get_study_id_from_name(study_name)
-
-    def set_trial_state_values(
-        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
-    ) -> bool:
-        return state == TrialState.FAIL or super().set_trial_state_values(trial_id, state, values)
-
-
-def open_storage(config: SweepConfig, paths: StudyPaths) -> RDBStorage:
-    """The study's storage: SQLite in its folder unless `storage.url` names another."""
-    url = config.storage.url
-    return _sqlite_storage(_SqliteFile(paths.database)) if url is None else RDBStorage(url)
-
-
-class _SqliteFile:
-    """Opens connections to `file`, which may change while none is open; to one in memory while it is None."""
-
-    def __init__(self, file: Path | None) -> None:
-        self.file = file
-
-    def __call__(self) -> sqlite3.Connection:
-        name = "file:sweep?mode=memory&cache=shared" if self.file is None else str(self.file)
-        return sqlite3.connect(name, timeout=_SQLITE_PATIENCE, check_same_thread=False, uri=self.file is None)
-
-
-def _sqlite_storage(connect: _SqliteFile, kind: type[RDBStorage] = RDBStorage) -> RDBStorage:
-    # The path goes around the URL: a folder's name may hold ?, % or #.
-    return kind("sqlite://", engine_kwargs={"creator": connect, "poolclass": QueuePool})
-
-
 def create_study(config: SweepConfig, paths: StudyPaths) -> Study:
-    """Create the Optuna study; done once, by the driver. A kill leaves a whole study or none."""
+    """Create the Optuna study; done once, by the driver. A kill leaves a whole study or none.
+
+    Raises:
+        InputError: the database has a study of this name that belongs to another folder.
+    """
     if config.storage.url is not None:
-        return _create(config, open_storage(config, paths))
+        return _create_in_database(config, paths)
     paths.new_database.unlink(missing_ok=True)
-    storage = _sqlite_storage(_SqliteFile(paths.new_database))
+    storage = open_sqlite(paths.new_database)
     _create(config, storage)
     storage.engine.dispose()
     paths.new_database.replace(paths.database)
@@ -105,11 +53,37 @@ def _create(config: SweepConfig, storage: RDBStorage) -> Study:
     )
 
 
+def _create_in_database(config: SweepConfig, paths: StudyPaths) -> Study:
+    """The folder's mark goes into the study: a database may hold studies of many folders."""
+    if not paths.mark.exists():
+        write_text(paths.mark, uuid.uuid4().hex)
+    study = _create(config, open_storage(config, paths))
+    if _MARK not in study.user_attrs and not study.get_trials(deepcopy=False):
+        study.set_user_attr(_MARK, paths.mark.read_text())
+    if not _belongs(study, paths):
+        raise InputError(
+            f"study.name={config.study.name!r}: the database has a study of that name already, which "
+            f"belongs to another folder. Use another name: study.name={config.study.name}-2"
+        )
+    return study
+
+
+def _belongs(study: Study, paths: StudyPaths) -> bool:
+    return paths.mark.is_file() and study.user_attrs.get(_MARK) == paths.mark.read_text()
+
+
 def study_exists(config: SweepConfig, paths: StudyPaths) -> bool:
-    """Whether the storage holds the study, which a launch creates last."""
+    """Whether the storage holds the study, which a launch creates last.
+
+    Raises:
+        InputError: the database cannot be reached.
+    """
     if config.storage.url is None:
         return paths.database.is_file()
-    return config.study.name in optuna.get_all_study_names(open_storage(config, paths))
+    storage = open_storage(config, paths)
+    if config.study.name not in optuna.get_all_study_names(storage):
+        return False
+    return _belongs(optuna.load_study(study_name=config.study.name, storage=storage), paths)
 
 
 def load_study(config: SweepConfig, paths: StudyPaths) -> Study:
@@ -118,49 +92,13 @@ def load_study(config: SweepConfig, paths: StudyPaths) -> Study:
     Raises:
         SweepError: the storage holds no such study.
     """
+    storage = open_storage(config, paths)
     try:
-        return optuna.load_study(study_name=config.study.name, storage=open_storage(config, paths))
+        return optuna.load_study(study_name=config.study.name, storage=storage)
     except Exception as error:
         raise SweepError(
-            f"The study {config.study.name!r} cannot be read from {paths.root}: {error}."
+            f"The study {config.study.name!r} cannot be read from {paths.root}: {reason_of(error)}."
         ) from None
-
-
-def open_rank_storage(config: SweepConfig, paths: StudyPaths) -> BaseStorage:
-    """The storage for ranks; it remembers finished trials, and forks inherit what it remembers."""
-    if config.storage.url is not None:
-        return get_storage(_RankStorage(config.storage.url))
-    connect = _SqliteFile(None)
-    storage = _sqlite_storage(connect, _RankStorage)
-    _rehearse(storage)
-    storage.engine.dispose()
-    connect.file = paths.database
-    return get_storage(storage)
-
-
-def _rehearse(storage: RDBStorage) -> None:
-    """One trial from its creation to its end, in a database of its own: SQLAlchemy keeps what it compiles."""
-    study_id = RDBStorage.create_new_study(storage, [StudyDirection.MAXIMIZE], "rehearsal")
-    trial_id = storage.create_new_trial(study_id)
-    storage.set_trial_param(trial_id, "x", 0.5, FloatDistribution(0, 1))
-    storage.set_trial_user_attr(trial_id, "attribute", 1)
-    storage.set_trial_system_attr(trial_id, "attribute", 1)
-    storage.set_trial_intermediate_value(trial_id, 1, 0.5)
-    storage.get_all_trials(study_id, deepcopy=False)
-    storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study_id, 0))
-    storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5])
-
-
-def read_ahead(storage: Any, config: SweepConfig) -> None:
-    """Read what forks then know without asking: the study, and the trials that have finished by now.
-
-    No connection stays open, for it must not be shared.
-    """
-    study_id = storage.get_study_id_from_name(config.study.name)
-    storage.get_study_name_from_id(study_id)
-    storage.get_study_directions(study_id)
-    storage.get_all_trials(study_id, deepcopy=False)
-    storage._backend.engine.dispose()
 
 
 def search_arguments(config: SweepConfig, storage: BaseStorage, space: SearchSpace) -> dict[str, Any]:
@@ -243,21 +181,3 @@ def seconds_spent(study: Study) -> float:
 def save_seconds_spent(study: Study, seconds: float) -> None:
     """Keep what `seconds_spent` returns."""
     study.set_user_attr(_SECONDS, seconds)
-
-
-@contextlib.contextmanager
-def storage_faults(paths: StudyPaths) -> Iterator[None]:
-    """Turn a storage that fails (disk full, locked for too long, server gone) into one message."""
-    try:
-        yield
-    except STORAGE_ERRORS as error:
-        raise SweepError(
-            f"The study is paused: its storage cannot be used ({reason_of(error)}). Nothing finished "
-            f"is lost. When that is mended, type\n  sweep resume {shlex.quote(str(paths.root))}"
-        ) from None
-
-
-def trial_state(storage: BaseStorage, study_name: str, number: int) -> TrialState:
-    """The state of trial `number`, read afresh."""
-    study_id = storage.get_study_id_from_name(study_name)
-    return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study_id, number)).state

@@ -16,7 +16,7 @@ from sweep.metrics import scorer
 from sweep.model import ModelTemplate, load_tokenizer, tokenizer_key
 from sweep.paths import StudyPaths
 from sweep.space import parse_space
-from sweep.study import open_rank_storage, read_ahead
+from sweep.storage import open_rank_storage, read_ahead
 from sweep.task import load_split, tokenised, tokens_key
 
 
