@@ -139,7 +139,8 @@ class ModelTemplate:
 
     def __init__(self, model: ModelConfig, label_names: list[str]) -> None:
         self._settings = model, label_names
-        self._loaded, drawn = _load(model, label_names)
+        with torch.random.fork_rng(devices=[]):  # a trial that loads its own has been seeded already
+            self._loaded, drawn = _load(model, label_names)
         unmarked = {n for n, p in self._loaded.named_parameters() if not getattr(p, _FROM_FILE, False)}
         self._usable = unmarked <= drawn
 

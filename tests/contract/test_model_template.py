@@ -62,15 +62,25 @@ def test_an_architecture_that_marks_nothing_is_loaded_anew(
 
 
 def _compare(model: ModelConfig) -> Any:
-    """The template is loaded under one seed, the trial starts under another."""
+    """The template is loaded before the trial's seed is set, or after it."""
     names = ["negative", "positive"]
-    torch.manual_seed(2)
-    template = ModelTemplate(model, names)
     torch.manual_seed(3)
     wanted, generator = load_model(model, names), torch.get_rng_state()
+    torch.manual_seed(2)
+    before = ModelTemplate(model, names)
     torch.manual_seed(3)
-    made = template.model()
+    in_time = ModelTemplate(model, names)
+    made = in_time.model()
+    _equal(wanted, made)
+    assert torch.equal(torch.get_rng_state(), generator), "loading draws nothing"
+    torch.manual_seed(3)
+    made = before.model()
     assert torch.equal(torch.get_rng_state(), generator), "as many numbers were drawn"
+    _equal(wanted, made)
+    return made
+
+
+def _equal(wanted: Any, made: Any) -> None:
     tensors = [
         {**dict(m.named_parameters()), **dict(m.named_buffers()), **m.state_dict()} for m in (wanted, made)
     ]
@@ -78,4 +88,3 @@ def _compare(model: ModelConfig) -> Any:
     assert [n for n, t in tensors[0].items() if not torch.equal(t, tensors[1][n])] == []
     assert wanted.training == made.training
     assert wanted.config.to_dict() == made.config.to_dict()
-    return made
