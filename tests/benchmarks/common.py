@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import platform
 import time
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from rich.console import Console
@@ -14,11 +19,30 @@ from sweep.compose import compose
 from sweep.events import Event
 from sweep.monitor import Monitor
 
+_RESULTS = Path("outputs/benchmarks")
 Timeline = list[tuple[float, Event]]
 
 
-def recorded(overrides: list[str], folder: Path) -> Timeline:
-    """Run a sweep below `folder` through the real driver; its events and their seconds (monotonic)."""
+def save(name: str, figures: dict[str, Any]) -> None:
+    """Keep the figures of a benchmark, with the machine and the versions, for the plot."""
+    _RESULTS.mkdir(parents=True, exist_ok=True)
+    setting = {
+        "date": time.strftime("%Y-%m-%d"),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in ("torch", "transformers", "optuna")},
+    }
+    (_RESULTS / f"{name}.json").write_text(json.dumps({**setting, **figures}, indent=1))
+
+
+def kept(name: str) -> dict[str, Any] | None:
+    """What `save` kept of a benchmark."""
+    file = _RESULTS / f"{name}.json"
+    return dict(json.loads(file.read_text())) if file.exists() else None
+
+
+def recorded(overrides: list[str], folder: Path, resume: Path | None = None) -> Timeline:
+    """Run a sweep below `folder` (or resume one) through the real driver; its events, with the time."""
     timeline: Timeline = []
 
     class Recorder(Monitor):
@@ -28,9 +52,11 @@ def recorded(overrides: list[str], folder: Path) -> Timeline:
 
     output = io.StringIO()
     with mock.patch.object(commands, "Monitor", Recorder):
-        code = commands.launch(
-            compose([*overrides, f"study.output_dir='{folder}'"]), Console(file=output, width=200)
-        )
+        console = Console(file=output, width=200)
+        if resume is not None:
+            code = commands.resume(resume, overrides, False, console)
+        else:
+            code = commands.launch(compose([*overrides, f"study.output_dir='{folder}'"]), console)
     if code:
         raise RuntimeError(output.getvalue())
     return timeline
