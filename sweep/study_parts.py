@@ -13,11 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from sweep.config import ModelConfig, SweepConfig, TaskConfig, typed
 from sweep.metrics import scorer
-from sweep.model import ModelTemplate, load_tokenizer, tokenizer_key
+from sweep.model import ModelTemplate, load_tokenizer
 from sweep.paths import StudyPaths
 from sweep.space import parse_space
 from sweep.storage import open_rank_storage, read_ahead
-from sweep.task import load_split, tokenised, tokens_key
+from sweep.task import load_split, tokenised
+
+_Key = tuple[str | int | None, ...]
 
 
 class StudyParts:
@@ -30,9 +32,9 @@ class StudyParts:
         self.space = parse_space(cfg)
         self.tree = self.space.settle(cfg)
         self._label_names: list[str] | None = None
-        self._tokens: dict[str, datasets.DatasetDict] = {}
-        self._lengths: dict[str, list[int]] = {}
-        self._tokenizers: dict[str, Any] = {}
+        self._tokens: dict[_Key, datasets.DatasetDict] = {}
+        self._lengths: dict[_Key, list[int]] = {}
+        self._tokenizers: dict[_Key, Any] = {}
         self._models: dict[str, ModelTemplate] = {}
         self._storage: Any = None
 
@@ -64,7 +66,7 @@ class StudyParts:
 
     def tokens(self, task: TaskConfig, model: ModelConfig) -> tuple[datasets.DatasetDict, list[int]]:
         """Tokenised train and validation parts, memory-mapped; and the tokens of each training row."""
-        key = tokens_key(task, model)
+        key = model.path, model.revision, task.max_length
         if key not in self._tokens:
             self._tokens[key] = tokenised(task, model, self.paths)
             self._lengths[key] = list(self._tokens[key]["train"]["length"])
@@ -72,7 +74,7 @@ class StudyParts:
 
     def tokenizer(self, model: ModelConfig) -> Any:
         """The tokenizer of `model`."""
-        key = str(tokenizer_key(model))
+        key = model.path, model.revision
         if key not in self._tokenizers:
             self._tokenizers[key] = load_tokenizer(model)
         return self._tokenizers[key]

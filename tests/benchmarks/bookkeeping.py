@@ -7,6 +7,7 @@ that of the first and the last tenth shows growth.
 
 from __future__ import annotations
 
+import functools
 import statistics
 import sys
 import tempfile
@@ -18,13 +19,18 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from sweep.events import TrialEnded
+from sweep.events import Event, TrialEnded
 from sweep.launchers import local
 from tests.benchmarks import idle
-from tests.benchmarks.common import recorded
+from tests.benchmarks.common import recorded, save
 from tests.tiny import make_tiny_model
 
 _GOAL = 0.150
+
+
+def _note_memory(memory: list[int], event: Event) -> None:
+    if isinstance(event, TrialEnded):
+        memory.append(psutil.Process().memory_info().rss)
 
 
 def main() -> None:
@@ -33,22 +39,24 @@ def main() -> None:
     table = Table(
         "slots", "trials", "overhead per trial and slot", "goal", "ratio", "first tenth", "last tenth"
     )
-    table.add_column("driver's memory")
+    table.add_column("driver's memory: after a tenth, at the end")
+    figures = {}
     for slots in (1, 2):
+        memory: list[int] = []
         with tempfile.TemporaryDirectory() as name, mock.patch.object(local, "_RANK", idle.RANK):
             overrides = ["task.limit=64", f"study.n_trials={trials}", "trainer.num_train_epochs=1"]
             overrides += [f"launcher.devices={slots}", "pruner=none", "sampler=random", "model=hub"]
             overrides.append(f"model.path='{make_tiny_model(Path(name) / 'tiny')}'")
-            before = psutil.Process().memory_info().rss
-            timeline = recorded(overrides, Path(name))
-            grown = psutil.Process().memory_info().rss - before
+            timeline = recorded(overrides, Path(name), seen=functools.partial(_note_memory, memory))
         ends = [at for at, event in timeline if isinstance(event, TrialEnded)]
         gaps = [slots * (later - sooner) for sooner, later in pairwise(ends)]
         tenth = max(1, len(gaps) // 10)
         mean = statistics.mean(gaps)
         parts = [f"{1e3 * statistics.mean(part):.0f} ms" for part in (gaps[:tenth], gaps[-tenth:])]
         row = (f"{1e3 * mean:.0f} ms", f"≤ {1e3 * _GOAL:.0f} ms", f"{mean / _GOAL:.2f}", *parts)
-        table.add_row(str(slots), str(trials), *row, f"{grown / 1e6:+.0f} MB")
+        table.add_row(str(slots), str(trials), *row, f"{memory[tenth] / 1e6:.0f}, {memory[-1] / 1e6:.0f} MB")
+        figures[slots] = {"trials": trials, "mean": mean, "memory": [memory[tenth], memory[-1]]}
+    save("bookkeeping", {"slots": figures})
     Console().print(table)
 
 

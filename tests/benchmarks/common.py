@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,22 @@ def kept(name: str) -> dict[str, Any] | None:
     return dict(json.loads(file.read_text())) if file.exists() else None
 
 
-def recorded(overrides: list[str], folder: Path, resume: Path | None = None) -> Timeline:
-    """Run a sweep below `folder` (or resume one) through the real driver; its events, with the time."""
+def recorded(
+    overrides: list[str],
+    folder: Path,
+    resume: Path | None = None,
+    seen: Callable[[Event], None] = lambda _: None,
+) -> Timeline:
+    """Run a sweep below `folder` (or resume one) through the real driver; its events, with the time.
+
+    `seen` is told each event, in the driver's process.
+    """
     timeline: Timeline = []
 
     class Recorder(Monitor):
         def on_event(self, event: Event) -> None:
             timeline.append((time.monotonic(), event))
+            seen(event)
             super().on_event(event)
 
     output = io.StringIO()

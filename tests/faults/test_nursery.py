@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -57,6 +58,27 @@ def test_servers_that_die_or_stop_are_replaced(
     assert not third.is_running()
     assert compare_results(study_result(tmp_path / "out" / "calm"), study_result(root)) == []
     assert "attempt 2" not in running.output.split("trial 3")[0], "no running trial was disturbed"
+
+
+def test_nothing_is_read_again_for_a_trial(
+    tiny_overrides: list[str], tiny_model: Path, sweep_command: Command, tmp_path: Path
+) -> None:
+    """Model, tokenizer, tokens and the user's data can vanish once trials run: they are in memory, once."""
+    study = [*tiny_overrides, "study.n_trials=3", "trainer.num_train_epochs=2"]
+    study += ["trainer.learning_rate=interval(1e-4,1e-2)", "trainer.seed=choice(1,2)"]
+    assert sweep_command("launch", *study, "study.name=calm").returncode == 0
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    root = tmp_path / "out" / "tiny"
+    running = Running(["launch", *study, f"model.path='{model}'"], tmp_path)
+    running.wait_for("trial 0  epoch 1")
+    shutil.rmtree(model)
+    (tokens,) = (found for found in root.glob("data/tokens-*") if found.is_dir())
+    shutil.rmtree(tokens)
+    assert running.process.wait(180) == 0, running.output
+    calm, bare = study_result(tmp_path / "out" / "calm"), study_result(root)
+    assert len(bare["trials"]) == 3
+    assert compare_results(calm, bare) == []
 
 
 class _Growing:

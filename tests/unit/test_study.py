@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
+from sqlalchemy import event
 
 from sweep.compose import compose
 from sweep.config import ObjectiveConfig, SweepConfig, typed
 from sweep.errors import InputError
 from sweep.paths import StudyPaths
+from sweep.record import TrialRecord
 from sweep.sampler import build_pruner, build_sampler, grid_size
 from sweep.space import SearchSpace, parse_space
 from sweep.standing import Standing
+from sweep.storage import open_rank_storage, read_ahead
 from sweep.study import create_study, fail_trial, load_study, requeue
 
 _SPACE = ["trainer.learning_rate=range(1,5)", "trainer.weight_decay=choice(0,0.01,0.1)", "space=none"]
@@ -124,3 +128,48 @@ def test_pruners_are_built_from_their_group(name: str) -> None:
     assert name.lower() in type(pruner).__name__.lower() or name == "none"
     with pytest.raises(InputError, match="no BasePruner"):
         build_pruner(typed(compose(["pruner._target_=optuna.samplers.TPESampler"])))
+
+
+@pytest.mark.parametrize("pruner", ["none", "median"])
+def test_an_epoch_costs_the_same_few_statements_however_many_trials_there_are(
+    tmp_path: Path, pruner: str
+) -> None:
+    """Counted at the database, as a rank meets it, which remembers the trials that had finished."""
+    config, space = _config(f"pruner={pruner}")
+    paths = StudyPaths(tmp_path)
+    study = create_study(config, paths)
+    few = _finished(study, space)
+    study.add_trials([few] * 9)
+    counts = [_count(config, paths)]
+    study.add_trials([few] * 190)
+    counts.append(_count(config, paths))
+    assert counts[0] == counts[1], "nothing scans the trials"
+    statements, commits = counts[0]
+    assert statements <= 25
+    assert commits <= 5
+
+
+def _count(config: SweepConfig, paths: StudyPaths) -> tuple[int, int]:
+    """Statements and commits of a rank's second epoch."""
+    storage = open_rank_storage(config, paths)
+    read_ahead(storage, config)
+    study = optuna.load_study(study_name=config.study.name, storage=storage, pruner=build_pruner(config))
+    record = TrialRecord(study.ask(), config.objective)
+    metrics = {"accuracy": 0.5, "f1": 0.5, "loss": 0.7, "seconds": 1.0}
+    record.report(1, metrics)
+    seen: Counter[str] = Counter()
+    engine = storage._backend.engine  # type: ignore[attr-defined]
+    event.listen(engine, "before_cursor_execute", lambda *_: seen.update(["statement"]))
+    event.listen(engine, "commit", lambda _: seen.update(["commit"]))
+    record.report(2, metrics)
+    return seen["statement"], seen["commit"]
+
+
+def _finished(study: optuna.Study, space: SearchSpace) -> optuna.trial.FrozenTrial:
+    trial = study.ask()
+    space(trial)
+    for epoch in (1, 2):
+        trial.report(0.5, epoch)
+    study.tell(trial, 0.5)
+    found: optuna.trial.FrozenTrial = study.trials[0]
+    return found

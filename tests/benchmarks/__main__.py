@@ -1,0 +1,29 @@
+"""All benchmarks, one after another, then the plot: `python -m tests.benchmarks [NAME …]`.
+
+Names: peers, turnaround, bookkeeping, growth, scaling, settings, first_sweep. All of them take about
+three hours on two cores. Figures go to `outputs/benchmarks`, the plot to `tests/benchmarks/results.svg`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.benchmarks.plot import plot
+
+_ALL = ("turnaround", "bookkeeping", "growth", "scaling", "settings", "first_sweep", "peers")
+
+
+def main() -> None:
+    """Each in a process of its own."""
+    names = sys.argv[1:] or list(_ALL)
+    if unknown := set(names) - set(_ALL):
+        sys.exit(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(_ALL)}")
+    for name in names:
+        print(f"== {name}", flush=True)
+        subprocess.run([sys.executable, "-m", f"tests.benchmarks.{name}"], check=True)
+    print(f"plot: {plot()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Draws what the benchmarks found: `python -m tests.benchmarks.plot`."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import matplotlib
+
+from tests.benchmarks.common import kept
+
+matplotlib.use("svg")
+from matplotlib import pyplot
+
+_PICTURE = Path(__file__).with_name("results.svg")
+
+
+def plot() -> Path:
+    """Wall time against the peers, and cost per trial as a study grows; returns the picture's path."""
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+    if peers := kept("peers"):
+        medians = {name: statistics.median(found) for name, found in peers["seconds"].items()}
+        names = sorted(medians, key=medians.__getitem__, reverse=True)
+        colours = {"sweep": "#2a7f62", "pure": "#9aa0a6"}
+        bars = left.barh(names, [medians[n] for n in names], color=[colours.get(n, "#4c78a8") for n in names])
+        left.bar_label(bars, fmt="%.0f s", padding=3)
+        left.margins(x=0.15)
+        rows = "all reviews" if peers["limit"] is None else f"{peers['limit']} reviews"
+        left.set_title(f"8 trials of 2 epochs, {rows}: seconds")
+    if growth := kept("growth"):
+        for storage, costs in growth["seconds"].items():
+            right.plot([int(n) for n in costs], [1e3 * s for s in costs.values()], marker="o", label=storage)
+        right.set_xscale("log")
+        right.set_ylim(bottom=0)
+        right.set_xlabel("finished trials of the study")
+        right.set_title("cost of one more trial: milliseconds")
+        right.legend()
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(_PICTURE, metadata={"Date": None})
+    return _PICTURE
+
+
+if __name__ == "__main__":
+    plot()
