@@ -46,10 +46,11 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
         yield
 
 
-def _fill(connection: Connection, size: int) -> None:
+def _fill(connection: Connection, study: str, size: int) -> None:
     """Copy the study's only trial until there are `size`."""
-    trials = models.TrialModel.__table__
-    first = connection.execute(select(trials)).mappings().one()
+    trials, studies = models.TrialModel.__table__, models.StudyModel.__table__
+    mine = select(studies.c.study_id).where(studies.c.study_name == study).scalar_subquery()
+    first = connection.execute(select(trials).where(trials.c.study_id == mine)).mappings().one()
     numbers = range(1, size)
     ids = {number: first["trial_id"] + number for number in numbers}
     rows = [{**first, "trial_id": ids[n], "number": n} for n in numbers]
@@ -62,7 +63,12 @@ def _fill(connection: Connection, size: int) -> None:
     ):
         table = model.__table__
         key = next(iter(table.primary_key.columns)).name
-        found = [dict(row) for row in connection.execute(select(table)).mappings()]
+        found = [
+            dict(row)
+            for row in connection.execute(
+                select(table).where(table.c.trial_id == first["trial_id"])
+            ).mappings()
+        ]
         copies = [
             {k: v for k, v in {**row, "trial_id": ids[n]}.items() if k != key}
             for row in found
@@ -83,7 +89,7 @@ def _measure(size: int, storage: str, folder: Path) -> float:
     paths = StudyPaths(folder / f"{storage}-{size}")
     engine = open_storage(typed(compose(overrides)), paths).engine
     with engine.begin() as connection:
-        _fill(connection, size)
+        _fill(connection, paths.root.name, size)
     engine.dispose()
     for number in range(1, size):
         for file in (paths.trial(0).config, paths.trial(0).overrides):
