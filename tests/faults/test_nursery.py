@@ -46,8 +46,8 @@ def test_servers_that_die_or_stop_are_replaced(
     assert len([name for name in threads if "jemalloc" not in name]) == 1, "it would not be safe to fork"
     nursery.kill()
     running.wait_for("trial 1  epoch 1")
+    second = psutil.Process(running.ranks(root)[0].ppid())  # before its parent's end takes it out of sight
     server.kill()
-    second = psutil.Process(running.ranks(root)[0].ppid())
     assert second.pid != nursery.pid
     second.kill()
     running.wait_for("trial 2  epoch 1")
