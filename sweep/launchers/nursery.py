@@ -35,8 +35,8 @@ _HOUSEKEEPING = 8  # forks; after each one, every page this process touches has 
 class RankProcess:
     """A rank as the driver sees it.
 
-    `status` brings its pid from the nursery, and its exit code from itself or, if it was killed, from
-    the nursery; it closes without a code where both were killed. A rank outlives its nursery.
+    `status` brings its pid and its exit code, in this order, both from itself; if it was killed, the code
+    comes from the nursery; it closes without one where both were killed. A rank outlives its nursery.
     """
 
     def __init__(self, status: Connection) -> None:
@@ -166,8 +166,6 @@ class _Server:
             self._become(rank, spec, line, status)
         line.close()
         self._ranks[pid] = status
-        with contextlib.suppress(OSError):
-            status.send((_PID, pid))
         self._forks += 1
         if self._forks % _HOUSEKEEPING == 0:
             self._keep_house()
@@ -188,6 +186,8 @@ class _Server:
             os.close(end)
         for connection in (self._control, *self._ranks.values()):
             connection.close()
+        with contextlib.suppress(OSError):  # the driver is gone
+            status.send((_PID, os.getpid()))
         code = 1
         try:
             module, _, name = rank.partition(":")

@@ -93,7 +93,7 @@ class _Growing:
 
 def answer(spec: RankSpec, line: Connection, parts: Any) -> int:
     """A rank that tells what it inherited."""
-    line.send((spec.attempt, len(parts.memory)))
+    line.send((spec.attempt, len(parts.memory), os.getpid()))
     return 7
 
 
@@ -118,10 +118,11 @@ def test_one_that_has_grown_lets_its_ranks_end_and_takes_no_more(monkeypatch: py
     theirs.close()
     for count in range(3):
         line, rank = _ask(ours)
-        assert line.recv() == ("attempt", count), "each rank sees what the nursery has read ahead"
+        attempt, inherited, child = line.recv()
+        assert (attempt, inherited) == ("attempt", count), "each rank sees what the nursery has read ahead"
         rank.join(10)
         assert rank.exitcode == 7
-        assert rank.pid not in (None, pid)
+        assert rank.pid == child
     time.sleep(0.5)
     with pytest.raises(OSError):
         _ask(ours)
