@@ -24,6 +24,7 @@ from tests.benchmarks.peers.workload import OVERRIDES
 
 _ROOT = Path(__file__).resolve().parents[3]
 _CORES = len(os.sched_getaffinity(0))
+_ONE_PROCESS = "upstream, one process"
 _GOALS = "sweep ÷ best peer ≤ 0.70, sweep ÷ pure ≤ 1.05"
 
 
@@ -35,7 +36,8 @@ def _commands(study: Path, output: Path, limit: int | None) -> dict[str, list[st
     batches = f"hydra.sweeper.max_batch_size={_CORES}"
     return {
         "sweep": ["-m", "sweep", "launch", *OVERRIDES, *less, f"study.output_dir='{study.parent}'"],
-        "upstream, one process": ["-m", f"{here}.upstream", *given],
+        _ONE_PROCESS: ["-m", f"{here}.upstream", *given],
+        f"{_ONE_PROCESS}, random batches": ["-m", f"{here}.upstream", *given, "random"],
         "upstream, torch.distributed": [
             "-m",
             "torch.distributed.run",
@@ -58,7 +60,7 @@ def _measure(name: str, command: list[str], folder: Path) -> float:
     """Seconds of one command; for "pure" what it prints."""
     environment = {**os.environ, "PYTHONPATH": str(_ROOT), "HF_HUB_OFFLINE": "1", "RAY_DEDUP_LOGS": "0"}
     environment.pop("OMP_NUM_THREADS", None)
-    if name not in ("sweep", "upstream, one process"):
+    if name != "sweep" and not name.startswith(_ONE_PROCESS):
         environment["OMP_NUM_THREADS"] = "1"  # a process per core
     began = time.monotonic()
     done = subprocess.run(
@@ -88,13 +90,13 @@ def main() -> None:
             for each in order:
                 seconds.setdefault(each, []).append(_measure(each, commands[each], folder))
                 console.print(f"round {number + 1}: {each} {seconds[each][-1]:.1f} s")
+        save("peers", {"seconds": seconds, "limit": options.limit})
     medians = {name: statistics.median(found) for name, found in seconds.items()}
     table = Table("8 trials, 2 epochs each", "median", "least", "most", "sweep ÷ it", caption=_GOALS)
     for name, found in seconds.items():
         row = (f"{medians[name]:.1f} s", f"{min(found):.1f} s", f"{max(found):.1f} s")
         table.add_row(name, *row, f"{medians['sweep'] / medians[name]:.2f}")
     console.print(table)
-    save("peers", {"seconds": seconds, "limit": options.limit})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""`Trainer.hyperparameter_search` as it comes: `python -m tests.benchmarks.peers.upstream STUDY OUTPUT`.
+"""`Trainer.hyperparameter_search` as it comes: `python -m tests.benchmarks.peers.upstream STUDY OUTPUT [SAMPLING]`.
 
-In one process with all threads, or below `torch.distributed.run` with one rank per core.
+In one process with all threads, or below `torch.distributed.run` with one rank per core. SAMPLING takes the
+place of the study's `train_sampling_strategy`; Trainer's own default is "random".
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tests.benchmarks.peers.workload import TRIALS, Workload
 
 def main() -> None:
     """Run the eight trials, one after another."""
-    study, output = map(Path, sys.argv[1:])
+    study, output = map(Path, sys.argv[1:3])
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     workload = Workload(study)
 
@@ -26,7 +27,10 @@ def main() -> None:
             "per_device_train_batch_size": chosen["batch"] // ranks,
         }
 
-    trainer = workload.trainer(workload.arguments(TRIALS[0], output, ranks))
+    arguments = workload.arguments(TRIALS[0], output, ranks)
+    for sampling in sys.argv[3:]:
+        arguments.train_sampling_strategy = sampling
+    trainer = workload.trainer(arguments)
     trainer.hyperparameter_search(
         hp_space=space,
         backend="optuna",
