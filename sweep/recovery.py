@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import yaml
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
@@ -12,7 +14,7 @@ from sweep.checkpoint import IncompleteError, checkpoint_folders, read_checkpoin
 from sweep.errors import InputError, did_you_mean
 from sweep.files import remove_folder
 from sweep.monitor import kept_epochs
-from sweep.paths import StudyPaths
+from sweep.paths import StudyPaths, TrialPaths
 from sweep.presence import make_certain_gone
 from sweep.record import epochs_of
 from sweep.study import requeue
@@ -47,12 +49,17 @@ def recover(study: Study, paths: StudyPaths, unwanted: list[Path], console: Cons
 
 def _kept(trial: FrozenTrial, paths: StudyPaths, crashed: bool) -> str:
     """`epochs 1–2 kept, epoch 3 repeated`, or where a paused trial goes on."""
-    kept = survey(paths.trial(trial.number), None).epoch
+    own = paths.trial(trial.number)
+    kept = survey(own, None).epoch
     lost = [n for n in epochs_of(trial.user_attrs) if n > kept]
-    if crashed:
-        # Reported or not: the epoch in flight starts again.
-        return kept_epochs(kept, lost or [kept + 1])
+    if crashed and not lost and not (kept and kept >= _epochs_in_all(own)):
+        lost = [kept + 1]  # reported or not: the epoch in flight starts again
     return kept_epochs(kept, lost)
+
+
+def _epochs_in_all(own: TrialPaths) -> int:
+    trainer: dict[str, Any] = yaml.safe_load(own.config.read_text())["trainer"]
+    return int(trainer["num_train_epochs"])
 
 
 def take_choice(words: list[str]) -> tuple[tuple[int, str] | None, list[str]]:

@@ -7,14 +7,17 @@ import functools
 import shlex
 import sqlite3
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from optuna.distributions import FloatDistribution
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.storages._rdb.models import TrialModel
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import update
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
@@ -48,7 +51,23 @@ class _RankStorage(RDBStorage):
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
+        if state == TrialState.RUNNING:
+            return self._take(trial_id)
         return state == TrialState.FAIL or super().set_trial_state_values(trial_id, state, values)
+
+    def _take(self, trial_id: int) -> bool:
+        """Take a waiting trial out of the queue. False if another rank was faster.
+
+        Optuna looks and then writes. On SQLite, which knows no SELECT FOR UPDATE, two ranks can both
+        have looked before one writes, and then both run the trial; so here it is one statement.
+        """
+        taking = (
+            update(TrialModel)
+            .where(TrialModel.trial_id == trial_id, TrialModel.state == TrialState.WAITING)
+            .values(state=TrialState.RUNNING, _datetime_start_utc=datetime.now(UTC).replace(tzinfo=None))
+        )
+        with self.engine.begin() as connection:
+            return connection.execute(taking).rowcount == 1
 
 
 def open_storage(config: SweepConfig, paths: StudyPaths) -> RDBStorage:

@@ -1,4 +1,4 @@
-"""`Trainer.hyperparameter_search` as it comes: `python -m tests.benchmarks.peers.upstream STUDY OUTPUT [SAMPLING]`.
+"""`Trainer.hyperparameter_search`: `python -m tests.benchmarks.peers.upstream STUDY OUTPUT [SAMPLING]`.
 
 In one process with all threads, or below `torch.distributed.run` with one rank per core. SAMPLING takes the
 place of the study's `train_sampling_strategy`; Trainer's own default is "random".
