@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Iterator
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -35,7 +36,11 @@ def config(
         yield typed(compose(given))
 
 
-def _take(config: SweepConfig, paths: StudyPaths, together: Barrier, taken: Path) -> None:
+def _take(
+    environment: dict[str, str], config: SweepConfig, paths: StudyPaths, together: Barrier, taken: Path
+) -> None:
+    # A fork server has the environment of the test that started it.
+    os.environ.update(environment)
     study = optuna.load_study(study_name=config.study.name, storage=open_rank_storage(config, paths))
     numbers = []
     for _ in range(_WAITING // _RANKS):
@@ -54,7 +59,8 @@ def test_a_waiting_trial_is_taken_once(config: SweepConfig, tmp_path: Path) -> N
     context = multiprocessing.get_context("forkserver")
     together = context.Barrier(_RANKS)
     files = [tmp_path / f"rank-{rank}" for rank in range(_RANKS)]
-    ranks = [context.Process(target=_take, args=(config, paths, together, file)) for file in files]
+    given = (dict(os.environ), config, paths, together)
+    ranks = [context.Process(target=_take, args=(*given, file)) for file in files]
     for rank in ranks:
         rank.start()
     for rank in ranks:
