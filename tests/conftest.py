@@ -21,6 +21,8 @@ from tests.tiny import make_tiny_model
 
 # Before anything imports torch: two ranks share two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Two studies share two cores in a test run: a thread that spins for its next task takes the other's core.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 settings.register_profile(

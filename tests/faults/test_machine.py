@@ -15,6 +15,7 @@ import psutil
 import pytest
 from omegaconf import OmegaConf
 
+from sweep.commands import read_status
 from sweep.results import compare_results, study_result
 from tests.conftest import Command, RunStudy
 from tests.faults.harness import REPOSITORY, Running
@@ -44,12 +45,11 @@ def _on_small_disk(script: str, disk: Path, cwd: Path) -> str:
 
 
 def test_a_full_disk_pauses_the_study_and_loses_nothing(
-    tiny_overrides: list[str], sweep_command: Command, tmp_path: Path
+    tiny_overrides: list[str], run_study: RunStudy, sweep_command: Command, tmp_path: Path
 ) -> None:
     """Full in mid-trial, so that the report fails; too full for a checkpoint; then read-only."""
     study = [*tiny_overrides, *_STUDY]
-    calm = sweep_command("launch", *study, f"study.output_dir='{tmp_path}/calm'")
-    assert calm.returncode == 0, calm.stderr
+    calm = run_study(*_STUDY, name="calm")
     disk = tmp_path / "small disk"
     root = disk / "tiny"
     words = " ".join(shlex.quote(w) for w in [*study, f"study.output_dir='{disk}'"])
@@ -89,7 +89,7 @@ def test_a_full_disk_pauses_the_study_and_loses_nothing(
     assert "cannot be written (Read-only file system)" in texts[3]
     assert told["room"] == "0", texts[4]
     assert not any("Traceback" in text for text in texts), texts
-    assert compare_results(study_result(tmp_path / "calm" / "tiny"), study_result(tmp_path / "kept")) == []
+    assert compare_results(study_result(calm.root), study_result(tmp_path / "kept")) == []
     final = json.loads(sweep_command("status", "kept", "--json").stdout)
     assert [t["error"] for t in final["trials"]] == [None, None]
 
@@ -104,15 +104,13 @@ def test_three_failures_alike_end_the_study_early(run_study: RunStudy) -> None:
 
 
 def test_out_of_memory_halves_the_batch_per_device(
-    tiny_overrides: list[str], sweep_command: Command, tmp_path: Path
+    tiny_overrides: list[str], run_study: RunStudy, tmp_path: Path
 ) -> None:
     """The fork server's address space is limited after its start, which its ranks inherit."""
     wide = ["+model.config.intermediate_size=6000", "trainer.global_batch_size=32", "task.max_length=128"]
-    wide += ["trainer.num_train_epochs=1", "study.n_trials=1", "trainer.train_sampling_strategy=random"]
-    study = [*tiny_overrides, *wide, "trainer.num_train_epochs=2"]
-    calm = sweep_command("launch", *study, "study.name=calm")
-    assert calm.returncode == 0, calm.stderr
-    running = Running(["launch", *study], tmp_path)
+    wide += ["trainer.num_train_epochs=2", "trainer.train_sampling_strategy=random"]
+    calm = run_study(*wide, name="calm")
+    running = Running(["launch", *tiny_overrides, *wide], tmp_path)
     running.wait_for("trial 0  epoch 1")
     rank = running.ranks(tmp_path / "out" / "tiny")[0]
     status = Path(f"/proc/{rank.pid}/status").read_text()
@@ -129,9 +127,5 @@ def test_out_of_memory_halves_the_batch_per_device(
     config = OmegaConf.load(root / "trials" / "0000" / "config.yaml")
     assert config.trainer.global_batch_size == 32
     assert config.trainer.max_per_device_batch_size == config.trainer.eval_batch_size <= 16
-    losses = [
-        [e["loss"] for e in t["epochs"]]
-        for name in ("calm", "tiny")
-        for t in json.loads(sweep_command("status", f"out/{name}", "--json").stdout)["trials"]
-    ]
-    assert losses[1] == pytest.approx(losses[0], abs=2e-2), "the same global batch"
+    losses = [e["loss"] for e in read_status(root)["trials"][0]["epochs"]]
+    assert losses == pytest.approx(calm.losses(0), abs=2e-2), "the same global batch"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweep.results import compare_results, study_result
-from tests.conftest import Command
+from tests.conftest import Command, RunStudy
 from tests.faults.harness import Running, gone
 from tests.postgres import Postgres, postgres
 
@@ -26,11 +26,14 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgres
 
 
 def test_kills_and_a_server_that_goes_away_change_nothing(
-    tiny_overrides: list[str], sweep_command: Command, server: Postgres, tmp_path: Path
+    tiny_overrides: list[str],
+    run_study: RunStudy,
+    sweep_command: Command,
+    server: Postgres,
+    tmp_path: Path,
 ) -> None:
     """Undisturbed in SQLite; in PostgreSQL with the driver killed, then the server stopped in mid-trial."""
-    calm = sweep_command("launch", *tiny_overrides, *_STUDY, "storage=sqlite", "study.name=calm")
-    assert calm.returncode == 0, calm.stderr
+    calm = run_study(*_STUDY, "storage=sqlite", name="calm")
     root = tmp_path / "out" / "tiny"
 
     first = Running(["launch", *tiny_overrides, *_STUDY], tmp_path)
@@ -56,7 +59,7 @@ def test_kills_and_a_server_that_goes_away_change_nothing(
     server.start()
     third = sweep_command("resume", str(root))
     assert third.returncode == 0, third.stderr
-    assert compare_results(study_result(tmp_path / "out" / "calm"), study_result(root)) == []
+    assert compare_results(study_result(calm.root), study_result(root)) == []
     said = "".join([first.output, second.output, away.stderr, third.stdout, third.stderr])
     files = [file for file in root.rglob("*") if file.is_file()]
     assert len(files) > 20

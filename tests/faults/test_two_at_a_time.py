@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from sweep.results import compare_results, study_result
-from tests.conftest import Command
+from tests.conftest import RunStudy
 from tests.faults.harness import Running, gone
 from tests.faults.points import Point, landed, plan
 
@@ -33,27 +33,30 @@ _DEATHS = [
     Point("sweep.driver:Driver._finish", "before", "driver", nth=4),
 ]
 _TRIALS, _EPOCHS = 5, 4
+_RANDOM = ["sampler=random", "pruner=none"]
+
+
+_STUDY = [
+    f"study.n_trials={_TRIALS}",
+    f"trainer.num_train_epochs={_EPOCHS}",
+    "trainer.learning_rate=tag(log, interval(1e-4,1e-2))",
+    "objective.metric=loss",  # accuracy hardly moves in so few epochs of so small a model
+    "objective.direction=minimize",
+    "launcher.max_attempts=9",
+    "launcher.devices=2",
+]
 
 
 @pytest.fixture
 def study(tiny_overrides: list[str]) -> list[str]:
-    return [
-        *tiny_overrides,
-        f"study.n_trials={_TRIALS}",
-        f"trainer.num_train_epochs={_EPOCHS}",
-        "trainer.learning_rate=tag(log, interval(1e-4,1e-2))",
-        "objective.metric=loss",  # accuracy hardly moves in so few epochs of so small a model
-        "objective.direction=minimize",
-        "launcher.max_attempts=9",
-        "launcher.devices=2",
-    ]
+    return [*tiny_overrides, *_STUDY]
 
 
-def _kill_and_resume(study: list[str], root: Path) -> str:
+def _kill_and_resume(study: list[str], root: Path, deaths: list[Point]) -> str:
     """The study to its end, through every death; returns what its sessions said."""
-    plan(root, _DEATHS)
+    plan(root, deaths)
     arguments, said = ["launch", *study], ""
-    for _ in range(len(_DEATHS) + 2):
+    for _ in range(len(deaths) + 2):
         running = Running(arguments, root.parents[1], study=root)
         family: list[psutil.Process] = []
         while running.process.poll() is None:
@@ -65,7 +68,7 @@ def _kill_and_resume(study: list[str], root: Path) -> str:
         assert running.process.returncode == -signal.SIGKILL, running.output
         assert gone(family, 10), "an orphan outlived its driver"
         arguments = ["resume", str(root)]
-    assert landed(root) == list(range(len(_DEATHS))), said
+    assert landed(root) == list(range(len(deaths))), said
     assert not list(root.glob("trials/*/.*")), "no debris"
     assert not list(root.glob(".processes/*.rank-*")), "no trace of dead ranks"
     return said
@@ -73,17 +76,17 @@ def _kill_and_resume(study: list[str], root: Path) -> str:
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_kills_of_ranks_and_drivers_lose_nothing(
-    sampler: str, study: list[str], sweep_command: Command, tmp_path: Path
+    sampler: str, study: list[str], run_study: RunStudy, tmp_path: Path
 ) -> None:
     root = tmp_path / "out" / "tiny"
     if sampler == "random":
-        study = [*study, "sampler=random", "pruner=none"]
-        calm = sweep_command("launch", *study, "study.name=calm")
-        assert calm.returncode == 0, calm.stderr
-        said = _kill_and_resume(study, root)
-        assert compare_results(study_result(tmp_path / "out" / "calm"), study_result(root)) == [], said
+        calm = run_study(*_STUDY, *_RANDOM, name="calm")
+        said = _kill_and_resume([*study, *_RANDOM], root, _DEATHS)
+        assert compare_results(study_result(calm.root), study_result(root)) == [], said
         return
-    said = _kill_and_resume([*study, "sampler.n_startup_trials=1", "pruner.n_startup_trials=1"], root)
+    said = _kill_and_resume(
+        [*study, "sampler.n_startup_trials=1", "pruner.n_startup_trials=1"], root, _DEATHS[1:3] + _DEATHS[6:]
+    )
     trials = study_result(root)["trials"]
     assert [t["number"] for t in trials] == list(range(_TRIALS)), said
     for trial in trials:
@@ -94,13 +97,12 @@ def test_kills_of_ranks_and_drivers_lose_nothing(
 
 
 def test_a_trial_that_hangs_does_not_hold_up_the_other(
-    study: list[str], sweep_command: Command, tmp_path: Path
+    study: list[str], run_study: RunStudy, tmp_path: Path
 ) -> None:
-    study = [*study, "sampler=random", "pruner=none", "trainer.num_train_epochs=24", "study.n_trials=4"]
-    calm = sweep_command("launch", *study, "study.name=calm")
-    assert calm.returncode == 0, calm.stderr
+    long = [*_RANDOM, "trainer.num_train_epochs=24", "study.n_trials=4"]
+    calm = run_study(*_STUDY, *long, name="calm")
     root = tmp_path / "out" / "tiny"
-    running = Running(["launch", *study, "launcher.hang_timeout=4"], tmp_path)
+    running = Running(["launch", *study, *long, "launcher.hang_timeout=4"], tmp_path)
     running.wait_for("trial 0  epoch 2")
     trial = str(root / "trials" / "0000")
     (rank,) = (p for p in running.family() if any(f.path.startswith(trial) for f in p.open_files()))
@@ -110,4 +112,4 @@ def test_a_trial_that_hangs_does_not_hold_up_the_other(
     others = re.findall(r"^.*trial ([1-9])  epoch", before.split("trial 0  epoch 2")[1], re.M)
     assert len(others) >= 4, f"the other device was idle meanwhile:\n{before}"
     assert running.process.wait(240) == 0, running.output
-    assert compare_results(study_result(tmp_path / "out" / "calm"), study_result(root)) == []
+    assert compare_results(study_result(calm.root), study_result(root)) == []
