@@ -75,7 +75,7 @@ def _attempts(root: Path, number: int) -> list[dict[str, Any]]:
 
 def test_time_adds_up_over_sessions_and_changes_nothing(run_study: RunStudy, tmp_path: Path) -> None:
     """The limits follow from how long this machine takes for the study."""
-    epochs = 60
+    epochs = 32
     long = [f"trainer.num_train_epochs={epochs}", "study.n_trials=1", "trainer.learning_rate=1e-4"]
     undisturbed = run_study(*long, name="calm")
     calm = study_result(undisturbed.root)
