@@ -12,6 +12,7 @@ from tests.benchmarks.common import kept
 matplotlib.use("svg")
 from matplotlib import pyplot
 
+pyplot.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "sweep"})
 _PICTURE = Path(__file__).with_name("results.svg")
 
 
