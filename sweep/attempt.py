@@ -79,7 +79,7 @@ def run_rank(spec: RankSpec, line: Connection, parts: StudyParts) -> int:
     try:
         announce(rank.paths, f"{spec.attempt}.rank-{spec.rank}")
         redirect_output(rank.log)
-        _bind_device(spec)
+        _bind_device(spec, parts.config)
         if spec.world_size > 1:
             _join_group(spec, parts.config)
         trainer = _trainer(rank)
@@ -195,7 +195,7 @@ def _trainer(rank: _Rank) -> SweepTrainer:
     return SweepTrainer(base, build, config.objective, link)
 
 
-def _bind_device(spec: RankSpec) -> None:
+def _bind_device(spec: RankSpec, config: SweepConfig) -> None:
     device = spec.devices[spec.rank]
     if device.kind == "cuda":
         # All GPUs of the attempt, in rank order: LOCAL_RANK picks the rank's own among them.
@@ -204,7 +204,8 @@ def _bind_device(spec: RankSpec) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, device.cores)
-    torch.set_num_threads(len(device.cores))
+    # Trials that share a share would have their threads spin for each other's cores.
+    torch.set_num_threads(max(1, len(device.cores) // config.launcher.trials_per_device))
 
 
 def _join_group(spec: RankSpec, config: SweepConfig) -> None:

@@ -17,7 +17,7 @@ from sweep.launchers import nursery
 from sweep.launchers.nursery import RankProcess, request_rank
 from sweep.ranks import RankSpec
 from sweep.results import compare_results, study_result
-from tests.conftest import Command
+from tests.conftest import Command, RunStudy
 from tests.faults.harness import Running
 
 _SPEC = RankSpec("study", "attempt", 0, 1, (), "store", "gloo")
@@ -127,3 +127,11 @@ def test_one_that_has_grown_lets_its_ranks_end_and_takes_no_more(monkeypatch: py
     with pytest.raises(OSError):
         _ask(ours)
     assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_two_trials_share_a_device(run_study: RunStudy) -> None:
+    found = run_study("launcher.trials_per_device=2", "study.n_trials=2", "trainer.num_train_epochs=4")
+    assert "1 device, 1 per trial, 2 trials share one, 2 trials at a time" in found.output
+    assert [t["state"] for t in found.status["trials"]] == ["COMPLETE", "COMPLETE"]
+    before_any_end = found.output.split("epoch 4")[0]
+    assert all(f"trial {number}  epoch 1" in before_any_end for number in range(2)), found.output
