@@ -89,9 +89,10 @@ def test_time_adds_up_over_sessions_and_changes_nothing(run_study: RunStudy, tmp
     paused = len(read_status(root)["trials"][0]["epochs"])
     assert 1 <= paused < epochs
     assert f"has used its study.timeout={limit} s; 1 trial to go" in _resume(root)
-    assert f"study.timeout={2 * limit} s is used up" in _resume(root, f"study.timeout={2 * limit}")
+    # One second more than it has had, whatever the speed of the machine just now.
+    assert f"study.timeout={limit + 1} s is used up" in _resume(root, f"study.timeout={limit + 1}")
     again = len(read_status(root)["trials"][0]["epochs"])
-    assert paused <= again < epochs, "one limit more, not two"
+    assert paused <= again < epochs
     said = _resume(root, f"study.timeout={1000 * limit}")
     assert f"epochs 1–{again} kept" in said
     assert compare_results(calm, study_result(root)) == []
