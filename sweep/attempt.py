@@ -48,11 +48,13 @@ class _Rank:
         self.paths = parts.paths
         self.log = self.paths.starting_log(spec.attempt, spec.rank)
         self.pause = threading.Event()
+        self._speaking = threading.Lock()
 
     def send(self, event: Event) -> None:
-        """Only rank 0 reports progress; a driver that is gone is noticed by `_listen`."""
+        """Only rank 0 reports progress, from any of its threads; `listen` notices a driver that is gone."""
         try:
-            self.line.send(event)
+            with self._speaking:
+                self.line.send(event)
         except OSError:
             os._exit(EXIT_DRIVER_GONE)
 

@@ -1,4 +1,4 @@
-"""Checkpoints: written aside, committed by one rename with a manifest, checked before use."""
+"""Checkpoints: written aside, committed by one rename with a manifest, flushed, checked before use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sweep.files import file_hash, remove_folder, sync_folder, write_text
+from sweep.files import file_hash, remove_folder, sync, write_text
 from sweep.paths import CHECKPOINT, REMOVING, WRITING, TrialPaths
 
 _MANIFEST = "manifest.json"
@@ -107,22 +107,40 @@ def commit(
     metrics: dict[str, float],
     config: str,
 ) -> Checkpoint:
-    """Turn the staged files of `step` into a checkpoint: hash, flush, then one rename."""
+    """Turn the staged files of `step` into a checkpoint: hash, then one rename.
+
+    It then survives the death of any process, and with `flush` that of the machine as well.
+    """
     written = paths.staging(step) / paths.checkpoint(step).name
     for name in _UNWANTED:
         (written / name).unlink(missing_ok=True)
     files = {}
     for file in sorted(p for p in written.rglob("*") if p.is_file()):
-        files[str(file.relative_to(written))] = (file.stat().st_size, file_hash(file, flush=True))
+        files[str(file.relative_to(written))] = (file.stat().st_size, file_hash(file))
     manifest = Manifest(trial, epoch, step, world_size, metrics, files, config)
-    write_text(written / _MANIFEST, _to_json(manifest))
+    write_text(written / _MANIFEST, _to_json(manifest), lasting=False)
     target = paths.checkpoint(step)
     if target.exists():
         remove_folder(target)  # an epoch that is repeated because its checkpoint was damaged
     written.replace(target)
-    sync_folder(target.parent)
     discard_staging(paths, step)
     return Checkpoint(target, manifest)
+
+
+def flush(checkpoint: Checkpoint) -> None:
+    """Force a committed checkpoint to the disk; training may go on meanwhile.
+
+    If the machine dies before this returns, files may be empty or stale: their hashes tell, and the
+    checkpoint before it, which must be kept until then, is where the trial goes on.
+
+    Raises:
+        OSError: the disk is full or broken.
+    """
+    for name in (*checkpoint.manifest.files, _MANIFEST):
+        sync(checkpoint.path / name)
+    for folder in {(checkpoint.path / name).parent for name in checkpoint.manifest.files}:
+        sync(folder)
+    sync(checkpoint.path.parent)
 
 
 def _to_json(manifest: Manifest) -> str:

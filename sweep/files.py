@@ -32,7 +32,7 @@ def write_text(path: Path, text: str, lasting: bool = True) -> None:
             os.fsync(stream.fileno())
     new.replace(path)
     if lasting:
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def yaml_text(value: Any) -> str:
@@ -49,9 +49,9 @@ _Dumper.add_implicit_resolver(
 )
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames inside `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Force a file's contents, or the names in a folder, to the disk, so that they survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -66,14 +66,12 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(aside)
 
 
-def file_hash(file: Path, flush: bool = False) -> str:
-    """sha256 of a file's contents; with `flush` they are forced to the disk as well."""
+def file_hash(file: Path) -> str:
+    """sha256 of a file's contents."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while block := stream.read(_BLOCK):
             digest.update(block)
-        if flush:
-            os.fsync(stream.fileno())
     return digest.hexdigest()
 
 

@@ -50,17 +50,14 @@ class Retention:
         for number, best_epoch, finished in trials:
             if not self._paths.trial(number).root.is_dir():
                 continue
-            found = complete_checkpoints(self._paths.trial(number))
-            sizes = {c.manifest.epoch: c.manifest.size for c in found}
-            self._trials[number] = _Trial(sizes, best_epoch or 0, finished)
+            self._trials[number] = _Trial(self._sizes(number), best_epoch or 0, finished)
         self.ranked(ranking)
 
     def saved(self, number: int, epoch: int, best_epoch: int) -> None:
         """An unfinished trial has a new checkpoint."""
         trial = self._trials.setdefault(number, _Trial())
-        found = checkpoint_of_epoch(self._paths.trial(number), epoch)
-        if found is not None:
-            trial.sizes[epoch] = found.manifest.size
+        # What is later is not on the disk for certain: it takes nobody's place yet.
+        trial.sizes = {e: size for e, size in self._sizes(number).items() if e <= epoch}
         trial.best_epoch = best_epoch
         self._tidy(number, trial)
         self._enforce_budget()
@@ -68,6 +65,7 @@ class Retention:
     def ended(self, number: int, best_epoch: int | None, ranking: list[int]) -> None:
         """A trial is finished, whatever its state."""
         trial = self._trials.setdefault(number, _Trial())
+        trial.sizes = self._sizes(number)
         trial.best_epoch, trial.finished = best_epoch or 0, True
         self.ranked(ranking)
 
@@ -80,6 +78,11 @@ class Retention:
             if trial.finished and not trial.sizes:
                 del self._trials[number]
         self._enforce_budget()
+
+    def _sizes(self, number: int) -> dict[int, int]:
+        """Bytes of a trial's complete checkpoints, also of those whose rank died before it could tell."""
+        found = complete_checkpoints(self._paths.trial(number))
+        return {c.manifest.epoch: c.manifest.size for c in found}
 
     def _tidy(self, number: int, trial: _Trial) -> None:
         if self._config.keep == "all":

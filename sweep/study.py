@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweep.config import ObjectiveConfig, SweepConfig
 from sweep.errors import InputError, SweepError, reason_of
-from sweep.files import sync_folder, write_text
+from sweep.files import sync, write_text
 from sweep.paths import StudyPaths
 from sweep.record import ATTEMPTS, DEATHS, ERROR, LIMIT, LOG, best_of, epochs_of
 from sweep.sampler import build_pruner, build_sampler
@@ -40,7 +40,7 @@ def create_study(config: SweepConfig, paths: StudyPaths) -> Study:
     _create(config, storage)
     storage.engine.dispose()
     paths.new_database.replace(paths.database)
-    sync_folder(paths.root)
+    sync(paths.root)
     return load_study(config, paths)
 
 

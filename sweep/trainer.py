@@ -12,6 +12,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,6 +61,8 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         self._record: TrialRecord | None = None
         self._verdict: type[BaseException] | None = None
         self._saving = False
+        self._disk, self._flushing = ThreadPoolExecutor(1), Future[None]()
+        self._flushing.set_result(None)
         self._epoch_started = time.monotonic()
         self.number: int | None = None
 
@@ -88,6 +91,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
             raise TrialPruned
         self._epoch_started = time.monotonic()
         output = super().train(start or None, trial, ignore_keys_for_eval)
+        self._flushing.result()
         # All epochs were done before a crash came in between the last commit and the end.
         self._set_objective()
         return output
@@ -162,6 +166,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         """Let upstream write into a staging folder, then commit it on rank 0."""
         step, first = self.state.global_step, self.args.process_index == 0
         if first:
+            self._flushing.result()
             self._make_room(step)
         self._barrier()
         self._saving = True
@@ -207,8 +212,9 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         )
 
     def _commit(self, step: int) -> None:
+        """Complete the checkpoint; the disk gets it while the next epoch is trained."""
         epoch = round(self.state.epoch)
-        checkpoint.commit(
+        committed = checkpoint.commit(
             self._parts.paths,
             trial=self._trial.number,
             epoch=epoch,
@@ -218,7 +224,12 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
             config=self._parts.config,
         )
         best = self._record.best if self._record is not None else None
-        self._link.send(CheckpointSaved(self._trial.number, epoch, best.epoch if best else epoch))
+        saved = CheckpointSaved(self._trial.number, epoch, best.epoch if best else epoch)
+        self._flushing = self._disk.submit(self._flush, committed, saved)
+
+    def _flush(self, committed: checkpoint.Checkpoint, saved: CheckpointSaved) -> None:
+        checkpoint.flush(committed)
+        self._link.send(saved)  # the driver may remove the one before it now
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Restore the generators; after a change of the number of ranks seed them from the epoch.
@@ -237,6 +248,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         super()._maybe_log_save_evaluate(*args, **kwargs)
         if self._verdict is not None:
+            self._flushing.result()
             self._set_objective()
             raise self._verdict()
 

@@ -35,6 +35,8 @@ class Point:
         who: whose call: "rank 0", "rank 1" or "driver".
         kill: "self", "driver", or "both" (the driver first).
         nth: which call, counted over all processes that get there.
+        tear: first empty the files of the checkpoint that is the call's argument, like a power cut
+            before they were flushed.
     """
 
     target: str
@@ -42,6 +44,7 @@ class Point:
     who: str = "rank 0"
     kill: str = "self"
     nth: int = 1
+    tear: bool = False
 
     def __str__(self) -> str:
         return f"{self.when}-{self.target.rpartition(':')[2]}-{self.nth}-{self.who}-{self.kill}"
@@ -89,10 +92,13 @@ def _wrap(point: Point, number: int, folder: Path, driver: int) -> None:
         owner = getattr(owner, parent)
     original: Callable[..., Any] = getattr(owner, leaf)
 
-    def strike() -> None:
+    def strike(*args: Any) -> None:
         if _count(folder / f"calls-{number}") != point.nth:
             return
         (folder / f"killed-{number}").touch()
+        if point.tear:
+            for file in args[0].path.iterdir():
+                os.truncate(file, 0)
         if point.kill != "self":
             os.kill(driver, signal.SIGKILL)
         if point.kill != "driver":
@@ -102,10 +108,10 @@ def _wrap(point: Point, number: int, folder: Path, driver: int) -> None:
     @functools.wraps(original)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         if point.when == "before":
-            strike()
+            strike(*args)
         result = original(*args, **kwargs)
         if point.when == "after":
-            strike()
+            strike(*args)
         return result
 
     setattr(owner, leaf, wrapped)

@@ -26,7 +26,7 @@ _DEATHS = [
     Point("sweep.driver:Driver._start_attempts", "after", "driver"),
     # while a trial runs: driver and rank at once, then the driver alone
     Point(_REPORT, "after", "rank 0", "both", nth=2),
-    Point("sweep.checkpoint:sync_folder", "before", "rank 0", "driver", nth=2),
+    Point("sweep.checkpoint:flush", "before", "rank 0", "driver", nth=2),
     # while it recovers, and while it removes a checkpoint
     Point("sweep.recovery:requeue", "after", "driver", nth=2),
     Point("pathlib:Path.rename", "after", "driver"),

@@ -53,7 +53,7 @@ _POINTS = {
     "its commit": [
         Point(f"{_CHECKPOINT}write_text", "before", nth=2),
         Point(f"{_CHECKPOINT}write_text", "after", nth=3),
-        Point(f"{_CHECKPOINT}sync_folder", "before", nth=2),
+        Point(f"{_CHECKPOINT}flush", "before", nth=2),
         Point(f"{_CHECKPOINT}commit", "after", nth=3),
         Point(f"{_CHECKPOINT}sweep_debris", "after", nth=2),
     ],

@@ -52,11 +52,23 @@ class _Study:
         self.retention = Retention(self.paths, self.config, self.warnings.append)
         self.retention.open([(n, self.best(n), n in self.ended) for n in self.scores], self.ranking())
 
-    def save(self, number: int, score: float) -> None:
+    def commit(self, number: int, score: float) -> int:
+        """A checkpoint of whose existence the driver has not been told."""
         self.scores.setdefault(number, []).append(score)
         epoch = len(self.scores[number])
         _save(self.paths, number, epoch)
-        self.retention.saved(number, epoch, self.best(number))
+        return epoch
+
+    def save(self, number: int, score: float) -> None:
+        self.retention.saved(number, self.commit(number, score), self.best(number))
+
+    def save_late(self, number: int, score: float) -> None:
+        """The word that an epoch is flushed comes when the next one has been committed already."""
+        epoch, best = len(self.scores.get(number, [])), self.best(number) if number in self.scores else 0
+        self.commit(number, score)
+        if epoch:
+            self.retention.saved(number, epoch, best)
+            assert {epoch, best} <= self.on_disk()[number], "what is flushed"
 
     def end(self, number: int, complete: bool) -> None:
         self.ended[number] = complete
@@ -65,7 +77,7 @@ class _Study:
     def on_disk(self) -> dict[int, set[int]]:
         return {n: _epochs(self.paths, n) for n in self.scores}
 
-    def check(self) -> None:
+    def check(self, told: bool) -> None:
         kept, ranking = self.on_disk(), self.ranking()
         for number, scores in self.scores.items():
             if number not in self.ended:
@@ -78,14 +90,14 @@ class _Study:
                 assert kept[number] == ({self.best(number)} if top else set())
         if self.config.keep == "all" and self.config.max_bytes is None:
             assert all(kept[n] == set(range(1, len(s) + 1)) for n, s in self.scores.items())
-        if self.config.max_bytes is not None and not self.warnings:
+        if self.config.max_bytes is not None and not self.warnings and told:
             assert _BYTES * sum(map(len, kept.values())) <= self.config.max_bytes
 
 
 _OPERATIONS = st.lists(
     st.tuples(
         st.integers(0, 3),
-        st.sampled_from(["save", "save", "save", "end", "prune", "reopen"]),
+        st.sampled_from(["save", "save", "save", "commit", "late", "end", "prune", "reopen"]),
         st.integers(0, 5),
     ),
     max_size=25,
@@ -98,15 +110,21 @@ def test_what_is_needed_stays_and_the_budget_holds(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         study = _Study(Path(folder), CheckpointsConfig(keep, top_k, max_bytes))
+        told = True  # of every checkpoint
         for number, what, score in operations:
             if what == "reopen":
                 study.open()
             elif number not in study.ended:
                 if what == "save":
                     study.save(number, float(score))
+                elif what == "commit":
+                    study.commit(number, float(score))
+                elif what == "late":
+                    study.save_late(number, float(score))
                 elif study.scores.get(number):
                     study.end(number, what == "end")
-            study.check()
+            told = (told and what not in ("commit", "late")) or what == "reopen"
+            study.check(told)
 
 
 def test_weights_are_all_that_is_kept_of_a_finished_trial(tmp_path: Path) -> None:

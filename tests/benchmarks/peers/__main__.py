@@ -1,7 +1,8 @@
 """Eight trials by `sweep` and by its peers, in turn.
 
 `python -m tests.benchmarks.peers [--limit N] [--rounds N]`: wall time of whole commands, from an empty
-folder to the end. Without `--limit` the data are those of the default task, whole.
+folder to the end. Without `--limit` the data are those of the default task, whole. Peers run twice: as
+they come, with batches drawn at random, and with batches grouped by length, as `sweep` has them.
 """
 
 from __future__ import annotations
@@ -25,35 +26,36 @@ from tests.benchmarks.peers.workload import OVERRIDES
 _ROOT = Path(__file__).resolve().parents[3]
 _CORES = len(os.sched_getaffinity(0))
 _ONE_PROCESS = "upstream, one process"
+_OURS = ", batches by length"
 _GOALS = "sweep ÷ best peer ≤ 0.70, sweep ÷ pure ≤ 1.05"
 
 
 def _commands(study: Path, output: Path, limit: int | None) -> dict[str, list[str]]:
     """The command line of each, after the interpreter."""
-    here, given = "tests.benchmarks.peers", [str(study), str(output)]
+    here = "tests.benchmarks.peers"
     less = [] if limit is None else [f"task.limit={limit}"]
-    ranks = f"--nproc-per-node={_CORES}"
-    batches = f"hydra.sweeper.max_batch_size={_CORES}"
-    return {
+    found = {
         "sweep": ["-m", "sweep", "launch", *OVERRIDES, *less, f"study.output_dir='{study.parent}'"],
-        _ONE_PROCESS: ["-m", f"{here}.upstream", *given],
-        f"{_ONE_PROCESS}, random batches": ["-m", f"{here}.upstream", *given, "random"],
-        "upstream, torch.distributed": [
-            "-m",
-            "torch.distributed.run",
-            ranks,
-            "-m",
-            f"{here}.upstream",
-            *given,
-        ],
-        "Ray Tune": ["-m", f"{here}.ray_tune", *given],
-        "Hydra multirun": [
-            *("-m", f"{here}.hydra_multirun", "--multirun", "hydra/launcher=submitit_local", batches),
-            *(f"hydra.sweep.dir={output}/hydra", "hydra.launcher.cpus_per_task=1", "+index=range(8)"),
-            *(f"+study={study}", f"+output={output}"),
-        ],
-        "pure": ["-m", f"{here}.pure", *given],
+        "pure": ["-m", f"{here}.pure", str(study), str(output)],
     }
+    for suffix, sampling in (("", "random"), (_OURS, "group_by_length")):
+        folder = f"{output}-{sampling}"
+        given = [str(study), folder, sampling]
+        ranks = f"--nproc-per-node={_CORES}"
+        found |= {
+            f"{_ONE_PROCESS}{suffix}": ["-m", f"{here}.upstream", *given],
+            f"upstream, torch.distributed{suffix}": [
+                *("-m", "torch.distributed.run", ranks, "-m", f"{here}.upstream", *given)
+            ],
+            f"Ray Tune{suffix}": ["-m", f"{here}.ray_tune", *given],
+            f"Hydra multirun{suffix}": [
+                *("-m", f"{here}.hydra_multirun", "--multirun", "hydra/launcher=submitit_local"),
+                *(f"hydra.sweeper.max_batch_size={_CORES}", f"hydra.sweep.dir={folder}/hydra"),
+                *("hydra.launcher.cpus_per_task=1", "+index=range(8)"),
+                *(f"+study={study}", f"+output={folder}", f"+sampling={sampling}"),
+            ],
+        }
+    return found
 
 
 def _measure(name: str, command: list[str], folder: Path) -> float:

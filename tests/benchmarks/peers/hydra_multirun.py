@@ -20,8 +20,8 @@ def main(cfg: DictConfig) -> None:
 
     torch.set_num_threads(1)
     workload = Workload(Path(cfg.study))
-    trainer = workload.trainer(workload.arguments(TRIALS[cfg.index], Path(cfg.output) / str(cfg.index)))
-    trainer.train()
+    arguments = workload.arguments(TRIALS[cfg.index], Path(cfg.output) / str(cfg.index), cfg.sampling)
+    workload.trainer(arguments).train()
 
 
 if __name__ == "__main__":

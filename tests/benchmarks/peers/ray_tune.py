@@ -1,4 +1,4 @@
-"""Ray Tune, one core per trial, all cores: `python -m tests.benchmarks.peers.ray_tune STUDY OUTPUT`."""
+"""Ray Tune, a core per trial: `python -m tests.benchmarks.peers.ray_tune STUDY OUTPUT SAMPLING`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _train(config: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     workload = Workload(Path(config["study"]))
     output = Path(config["output"]) / str(config["index"])
-    trainer = workload.trainer(workload.arguments(TRIALS[config["index"]], output))
+    trainer = workload.trainer(workload.arguments(TRIALS[config["index"]], output, config["sampling"]))
     trainer.train()
     tune.report({"accuracy": trainer.state.log_history[-2]["eval_accuracy"]})
 
@@ -27,9 +27,10 @@ def main() -> None:
     import ray
     from ray import tune
 
-    study, output = (Path(word).resolve() for word in sys.argv[1:])
+    study, output = (Path(word).resolve() for word in sys.argv[1:3])
     ray.init(num_cpus=os.cpu_count(), include_dashboard=False)
     space = {"index": tune.grid_search(list(range(8))), "study": str(study), "output": str(output)}
+    space["sampling"] = sys.argv[3]
     tuner = tune.Tuner(
         tune.with_resources(_train, {"cpu": 1}),
         param_space=space,

@@ -1,7 +1,6 @@
-"""`Trainer.hyperparameter_search`: `python -m tests.benchmarks.peers.upstream STUDY OUTPUT [SAMPLING]`.
+"""`Trainer.hyperparameter_search`: `python -m tests.benchmarks.peers.upstream STUDY OUTPUT SAMPLING`.
 
-In one process with all threads, or below `torch.distributed.run` with one rank per core. SAMPLING takes the
-place of the study's `train_sampling_strategy`; Trainer's own default is "random".
+In one process with all threads, or below `torch.distributed.run` with one rank per core.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from tests.benchmarks.peers.workload import TRIALS, Workload
 
 def main() -> None:
     """Run the eight trials, one after another."""
-    study, output = map(Path, sys.argv[1:3])
+    study, output, sampling = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     workload = Workload(study)
 
@@ -27,9 +26,7 @@ def main() -> None:
             "per_device_train_batch_size": chosen["batch"] // ranks,
         }
 
-    arguments = workload.arguments(TRIALS[0], output, ranks)
-    for sampling in sys.argv[3:]:
-        arguments.train_sampling_strategy = sampling
+    arguments = workload.arguments(TRIALS[0], output, sampling, ranks)
     trainer = workload.trainer(arguments)
     trainer.hyperparameter_search(
         hp_space=space,

@@ -34,8 +34,13 @@ class Workload:
         self._parts = StudyParts(StudyPaths(folder))
         self._data, _ = self._parts.tokens(self._parts.config.task, self._parts.config.model)
 
-    def arguments(self, trial: dict[str, Any], output: Path, ranks: int = 1) -> TrainingArguments:
-        """A trial's TrainingArguments: evaluated and checkpointed every epoch, like those of `sweep`."""
+    def arguments(
+        self, trial: dict[str, Any], output: Path, sampling: str = "group_by_length", ranks: int = 1
+    ) -> TrainingArguments:
+        """A trial's TrainingArguments: evaluated and checkpointed every epoch, like those of `sweep`.
+
+        `sampling` is Trainer's `train_sampling_strategy`, whose own default is "random".
+        """
         params = {
             "trainer.learning_rate": trial["learning_rate"],
             "trainer.global_batch_size": trial["batch"],
@@ -43,6 +48,7 @@ class Workload:
         config = typed(self._parts.space.apply(self._parts.tree, params))
         arguments = training_arguments(config, output, ranks, True, "gloo" if ranks > 1 else None)
         arguments.save_total_limit = 1
+        arguments.train_sampling_strategy = sampling
         return arguments
 
     def trainer(self, arguments: TrainingArguments) -> Trainer:
