@@ -23,7 +23,8 @@ from optuna.exceptions import TrialPruned
 from transformers import DataCollatorWithPadding, TrainingArguments
 
 from sweep.arguments import training_arguments
-from sweep.config import SweepConfig, typed
+from sweep.config import LauncherConfig, SweepConfig, typed
+from sweep.devices import Device
 from sweep.errors import OutOfSpaceError, SweepError, reason_of
 from sweep.events import PAUSE, AttemptFailed, Event, TrialEnded, TrialPaused
 from sweep.files import chain, is_out_of_space, write_text, yaml_text
@@ -81,7 +82,7 @@ def run_rank(spec: RankSpec, line: Connection, parts: StudyParts) -> int:
     try:
         announce(rank.paths, f"{spec.attempt}.rank-{spec.rank}")
         redirect_output(rank.log)
-        _bind_device(spec, parts.config)
+        bind_device(spec.devices, spec.rank, parts.config.launcher)
         if spec.world_size > 1:
             _join_group(spec, parts.config)
         trainer = _trainer(rank)
@@ -197,17 +198,18 @@ def _trainer(rank: _Rank) -> SweepTrainer:
     return SweepTrainer(base, build, config.objective, link)
 
 
-def _bind_device(spec: RankSpec, config: SweepConfig) -> None:
-    device = spec.devices[spec.rank]
+def bind_device(devices: tuple[Device, ...], rank: int, launcher: LauncherConfig) -> None:
+    """Show this process the attempt's GPUs only, or keep it to its rank's share of the cores."""
+    device = devices[rank]
     if device.kind == "cuda":
         # All GPUs of the attempt, in rank order: LOCAL_RANK picks the rank's own among them.
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(d.key for d in spec.devices)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(d.key for d in devices)
         return
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, device.cores)
     # Trials that share a share would have their threads spin for each other's cores.
-    torch.set_num_threads(max(1, len(device.cores) // config.launcher.trials_per_device))
+    torch.set_num_threads(max(1, len(device.cores) // launcher.trials_per_device))
 
 
 def _join_group(spec: RankSpec, config: SweepConfig) -> None:

@@ -137,6 +137,7 @@ class SweepConfig:
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
 
 
+AUTO = "auto"  # of trainer.bf16: measured when the study is made
 _FREE_FORM = ("space", "sampler", "pruner", "model.config", "trainer.arguments")
 DATA_FILES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 _CHOICES = {
@@ -286,6 +287,8 @@ def _value_problems(config: SweepConfig, values: dict[str, Any]) -> list[str]:
             f"objective.direction={direction} would look for the worst {metric}: "
             f"add objective.direction={better}."
         )
+    if config.trainer.arguments.get("bf16") == AUTO and config.trainer.arguments.get("fp16"):
+        problems.append("trainer.bf16=auto chooses between bf16 and fp32: leave trainer.fp16=true out.")
     name = config.study.name
     if not _STUDY_NAME.fullmatch(name) or name in {".", ".."} or name != name.strip():
         problems.append(

@@ -16,6 +16,7 @@ from optuna.study import Study
 from rich.console import Console
 
 from sweep.card import write_card
+from sweep.config import AUTO
 from sweep.devices import Machine
 from sweep.errors import InputError, SweepError
 from sweep.files import write_text
@@ -87,6 +88,15 @@ def save_config(cfg: DictConfig, paths: StudyPaths) -> None:
     write_text(paths.config, OmegaConf.to_yaml(whole))
 
 
+def _with_precision(cfg: DictConfig, bf16: bool) -> DictConfig:
+    """`cfg` with `bf16` in the place of `trainer.bf16=auto`."""
+    if cfg.trainer.get("bf16") != AUTO:
+        return cfg
+    settled = cfg.copy()
+    settled.trainer.bf16 = bf16
+    return settled
+
+
 def create(
     cfg: DictConfig, paths: StudyPaths, launcher: LocalLauncher, console: Console
 ) -> tuple[Machine, Study]:
@@ -105,10 +115,17 @@ def create(
             "put it back, or launch a new study under another name."
         )
     with console.status("Checking the config; importing torch and transformers …"):
-        machine: Machine = launcher.call("sweep.prepare:check_study", cfg)
+        machine: Machine = launcher.call("sweep.prepare:check_study", _with_precision(cfg, False))
     with console.status("Reading, splitting and tokenising the data …"):
         shutil.rmtree(paths.data, ignore_errors=True)
         card, model = launcher.call("sweep.prepare:prepare_study", cfg, paths)
+    if cfg.trainer.get("bf16") == AUTO:
+        with console.status("Measuring bf16 against fp32 …"):
+            found = launcher.call("sweep.precision:measure_precision", paths)
+        console.print(f"[bold]precision[/] {found}", highlight=False, soft_wrap=True)
+        cfg = _with_precision(cfg, found.bf16)
+        save_config(cfg, paths)
+        config, space = checked(cfg)
     write_fingerprint(fingerprint(config, space, model), paths)
     write_card(card, paths)
     return machine, create_study(config, paths)

@@ -45,6 +45,7 @@ _BEFORE_ANY_IMPORT = [
     (["checkpoints.top_k=0", "checkpoints.max_bytes=-1"], ["top_k=0", "max_bytes=-1"]),
     (["launcher.hang_timeout=1800"], ["hang_timeout=1800", "collective_timeout=1800"]),
     (["launcher.on_oom=retry"], ["'retry'", "shrink, fail"]),
+    (["trainer.bf16=auto", "trainer.fp16=true"], ["trainer.bf16=auto", "leave trainer.fp16=true out"]),
 ]
 _AFTER_A_LOOK = [
     ([*_FILES, "task.text_column=txt"], ["'txt'", "text", "task.text_column"]),
