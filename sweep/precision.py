@@ -40,7 +40,8 @@ class Precision:
     def __str__(self) -> str:
         if self.ratio is None:
             return "fp32: the device has no bf16"
-        return f"{'bf16' if self.bf16 else 'fp32'}: a step in bf16 takes {self.ratio:.2f} times as long as in fp32"
+        chosen = "bf16" if self.bf16 else "fp32"
+        return f"{chosen}: a step in bf16 takes {self.ratio:.2f} times as long as in fp32"
 
 
 def measure_precision(paths: StudyPaths) -> Precision:

@@ -2,7 +2,8 @@
 
 `python -m tests.benchmarks.peers [--limit N] [--rounds N]`: wall time of whole commands, from an empty
 folder to the end. Without `--limit` the data are those of the default task, whole. Peers run twice: as
-they come, with batches drawn at random, and with batches grouped by length, as `sweep` has them.
+they come, with batches drawn at random, and with batches grouped by length, as `sweep` has them (upstream
+under torch.distributed, the slowest, only so).
 """
 
 from __future__ import annotations
@@ -41,12 +42,8 @@ def _commands(study: Path, output: Path, limit: int | None) -> dict[str, list[st
     for suffix, sampling in (("", "random"), (_OURS, "group_by_length")):
         folder = f"{output}-{sampling}"
         given = [str(study), folder, sampling]
-        ranks = f"--nproc-per-node={_CORES}"
         found |= {
             f"{_ONE_PROCESS}{suffix}": ["-m", f"{here}.upstream", *given],
-            f"upstream, torch.distributed{suffix}": [
-                *("-m", "torch.distributed.run", ranks, "-m", f"{here}.upstream", *given)
-            ],
             f"Ray Tune{suffix}": ["-m", f"{here}.ray_tune", *given],
             f"Hydra multirun{suffix}": [
                 *("-m", f"{here}.hydra_multirun", "--multirun", "hydra/launcher=submitit_local"),
@@ -55,6 +52,11 @@ def _commands(study: Path, output: Path, limit: int | None) -> dict[str, list[st
                 *(f"+study={study}", f"+output={folder}", f"+sampling={sampling}"),
             ],
         }
+    ranks = f"--nproc-per-node={_CORES}"
+    found[f"upstream, torch.distributed{_OURS}"] = [
+        *("-m", "torch.distributed.run", ranks, "-m", f"{here}.upstream"),
+        *(str(study), f"{output}-distributed", "group_by_length"),
+    ]
     return found
 
 
