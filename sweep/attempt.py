@@ -160,7 +160,7 @@ def _trainer(rank: _Rank) -> SweepTrainer:
 
     def build(params: dict[str, Any], number: int, limit: int | None) -> TrialParts:
         paths = rank.paths.trial(number)
-        tree = space.apply(parts.tree, params)
+        tree = space.apply(params)
         if limit is not None:
             tree["trainer"]["max_per_device_batch_size"] = limit
             tree["trainer"]["eval_batch_size"] = min(int(tree["trainer"]["eval_batch_size"]), limit)
@@ -185,6 +185,7 @@ def _trainer(rank: _Rank) -> SweepTrainer:
             lengths,
             paths,
             trial.trainer.global_batch_size,
+            trial.trainer.layerwise_lr_decay,
             trial_hash(trial),
         )
 

@@ -68,6 +68,13 @@ Write the best trial's model as a folder that transformers opens, and prove its 
   sweep export outputs/reviews              to outputs/reviews/best
   sweep export outputs/reviews --trial 3 --to my-model
 """
+_CONFIRM = """\
+Train the best trials again with new seeds, and rank them by the mean of their scores.
+
+  sweep confirm outputs/reviews --top 3 --seeds 5
+The best of many noisy scores is too good to be true. Interrupted: type the same again. Afterwards
+sweep export outputs/reviews --confirmed takes the winner.
+"""
 _PREDICT = """\
 Classify texts with an exported model: label, probability, text.
 
@@ -124,6 +131,12 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("study", type=Path, metavar="STUDY_DIR")
     export.add_argument("--trial", type=int, help="a trial's number instead of the best")
     export.add_argument("--to", type=Path, metavar="DIR", help="where to; STUDY_DIR/best if not given")
+    export.add_argument("--confirmed", action="store_true", help="the winner of sweep confirm")
+    confirm = add("confirm", _CONFIRM)
+    confirm.add_argument("study", type=Path, metavar="STUDY_DIR")
+    confirm.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="launcher.PATH=VALUE")
+    confirm.add_argument("--top", type=int, default=3, metavar="N", help="how many trials (3)")
+    confirm.add_argument("--seeds", type=int, default=5, metavar="N", help="how many seeds each (5)")
     predict = add("predict", _PREDICT)
     predict.add_argument("model", type=Path, metavar="MODEL_DIR")
     predict.add_argument("texts", nargs="*", metavar="TEXT")
@@ -166,8 +179,9 @@ def _dispatch(arguments: list[str]) -> int:
         from sweep.completion import complete
 
         return complete(arguments)
+    sys.path.append(str(Path.cwd()))  # for modules of the user's own that a config names
     options, extra = _parser().parse_known_args(arguments)
-    takes_overrides = options.verb in ("launch", "resume", "chaos")
+    takes_overrides = options.verb in ("launch", "resume", "chaos", "confirm")
     _refuse_unknown(options.verb, [e for e in extra if e.startswith("-") or not takes_overrides])
     if options.verb == "launch":
         return _launch(options, [*options.overrides, *extra])
@@ -186,9 +200,15 @@ def _dispatch(arguments: list[str]) -> int:
 
         return chaos([*options.overrides, *extra], options.kills, options.seed, Console())
     if options.verb == "export":
-        from sweep.export import export
+        from sweep.export import export, export_confirmed
 
+        if options.confirmed:
+            return export_confirmed(options.study, options.to, Console())
         return export(options.study, options.trial, options.to, Console())
+    if options.verb == "confirm":
+        from sweep.confirm import confirm
+
+        return confirm(options.study, options.top, options.seeds, [*options.overrides, *extra], Console())
     from sweep.predict import predict
 
     return predict(options.model, options.texts, options.file)
@@ -203,7 +223,7 @@ def _refuse_unknown(verb: str, unknown: list[str]) -> None:
             "Type the same overrides without it."
         )
     flags = ["--config-dir", "--config-name", "--cfg", "--resolve", "--info", "--json", "--trial"]
-    flags += ["--widen", "--checkpoints", "--now", "--kills"]
+    flags += ["--widen", "--checkpoints", "--now", "--kills", "--confirmed", "--top", "--seeds"]
     near = did_you_mean(unknown[0], flags)
     raise InputError(f"sweep {verb} does not take '{unknown[0]}'.{near} See sweep {verb} --help.")
 

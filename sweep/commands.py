@@ -27,7 +27,7 @@ from sweep.space import SearchSpace
 from sweep.standing import Standing
 from sweep.status import Status, study_status, trial_count
 from sweep.storage import storage_faults
-from sweep.study import load_study, on_disk, seconds_spent, study_exists
+from sweep.study import epochs_spent, load_study, on_disk, seconds_spent, study_exists
 from sweep.summary import introduce, quoted, summarise
 
 
@@ -111,11 +111,23 @@ def _over(config: SweepConfig, study: Study, status: Status, paths: StudyPaths) 
             f"{paths.root} is finished: {total} of {total} trials. "
             f"More: sweep resume {root} study.n_trials={2 * total}"
         )
-    limit = config.study.timeout
-    if limit is not None and seconds_spent(study) >= limit:
+    spent = {
+        "timeout": (config.study.timeout, " s", seconds_spent(study)),
+        "max_epochs": (config.study.max_epochs, "", sum(epochs_spent(study).values())),
+    }
+    to_go = trial_count(status["remaining"])
+    for name, (limit, unit, used) in spent.items():
+        if limit is not None and used >= limit:
+            return (
+                f"{paths.root} has used its study.{name}={limit}{unit}; {to_go} to go. "
+                f"More: sweep resume {root} study.{name}={2 * limit}"
+            )
+    patience = config.study.patience
+    waiting = any(t["state"] in ("WAITING", "RUNNING") for t in status["trials"])
+    if patience is not None and not waiting and Standing(study, config.objective).out_of_patience(patience):
         return (
-            f"{paths.root} has used its study.timeout={limit} s; {trial_count(status['remaining'])} to go. "
-            f"More: sweep resume {root} study.timeout={2 * limit}"
+            f"{paths.root} has ended after study.patience={patience} trials without a better one; {to_go} "
+            f"to go. More: sweep resume {root} study.patience={2 * patience}"
         )
     return None
 

@@ -21,8 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweep.errors import InputError, did_you_mean, input_error
 from sweep.grammar import parse_override
+from sweep.groups import compose_options, group_path, vary
 from sweep.paths import conf_dir
-from sweep.space import config_paths
+from sweep.tree import config_paths
 
 CONFIG_NAME = "config"
 
@@ -50,12 +51,28 @@ def compose(
         lines.append(f"hydra.searchpath=[file://{config_dir.resolve()}]")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        try:
-            cfg: DictConfig = hydra_compose(config_name, overrides=lines)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise _explain(error, plain, config_name) from None
-    OmegaConf.set_struct(cfg, False)
-    _merge_space(cfg, plain, swept)
+
+        def compose_with(*more: str) -> DictConfig:
+            try:
+                found: DictConfig = hydra_compose(config_name, overrides=[*more, *lines])
+            except (HydraException, OmegaConfBaseException) as error:
+                raise _explain(error, plain, config_name) from None
+            OmegaConf.set_struct(found, False)
+            return found
+
+        cfg = compose_with()
+        _merge_space(cfg, plain, swept)
+        for key, entry in dict(cfg.space).items():
+            if _is_group(str(key), config_dir):
+                text, conditions = entry, {}
+                if isinstance(entry, DictConfig):
+                    text, conditions = entry.get("vary", ""), {"when": entry.get("when")}
+                del cfg.space[key]
+                options = compose_options(str(key), str(text), compose_with)
+                cfg.space[group_path(str(key))] = {**conditions, **options}
+                # The study's own config is that of a trial, too.
+                first = next(iter(options["options"].values()))
+                OmegaConf.update(cfg, group_path(str(key)), first, merge=False)
     return cfg
 
 
@@ -68,7 +85,8 @@ def _merge_space(cfg: DictConfig, plain: list[Override], swept: list[Override]) 
         if override.is_delete():
             raise InputError(f"'{override.input_line}' cannot delete and vary at the same time.")
         appended = override.is_add() or override.is_force_add()
-        space[("+" if appended else "") + override.key_or_group] = override.get_value_string()
+        key = ("+" if appended else "") + override.key_or_group
+        space[key] = vary(space.get(key), override.get_value_string())
     cfg.space = space
 
 
@@ -102,8 +120,8 @@ def _groups() -> list[str]:
     return [folder.name for folder in conf_dir().iterdir() if folder.is_dir()]
 
 
-def _is_group(key: str) -> bool:
-    return (conf_dir() / key).is_dir()
+def _is_group(key: str, config_dir: Path | None = None) -> bool:
+    return any((folder / key).is_dir() for folder in (conf_dir(), config_dir) if folder is not None)
 
 
 def hydra_info(options: argparse.Namespace, overrides: list[str]) -> int:

@@ -22,8 +22,13 @@ class StudyConfig:
     name: str = "???"
     n_trials: int = 1
     timeout: int | None = None
+    max_epochs: int | None = None
+    patience: int | None = None
     seed: int = 0
     output_dir: str = "outputs"
+    enqueue: list[Any] = field(default_factory=list)
+    source: str | None = None  # in the config `from`, which Python keeps for itself
+    from_top: int = 3
 
 
 @dataclass
@@ -31,6 +36,8 @@ class ObjectiveConfig:
     metric: str = "accuracy"
     direction: str = "maximize"
     f1_average: str = "auto"
+    epoch: str = "best"
+    patience: int | None = None
 
     def average(self, num_labels: int) -> str:
         """scikit-learn's name of the F1 average for data of `num_labels` classes.
@@ -84,6 +91,7 @@ class TrainerConfig:
     global_batch_size: int = 32
     max_per_device_batch_size: int | None = None
     eval_batch_size: int = 64
+    layerwise_lr_decay: float = 1.0
     seed: int = 0
     arguments: dict[str, Any] = field(default_factory=dict)
 
@@ -137,12 +145,14 @@ class SweepConfig:
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
 
 
+_RENAMED = {"from": "source"}
 AUTO = "auto"  # of trainer.bf16: measured when the study is made
 _FREE_FORM = ("space", "sampler", "pruner", "model.config", "trainer.arguments")
 DATA_FILES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 _CHOICES = {
     "objective.metric": ("accuracy", "f1", "loss"),
     "objective.direction": ("maximize", "minimize"),
+    "objective.epoch": ("best", "last"),
     "objective.f1_average": ("auto", "binary", "macro", "micro", "weighted"),
     "task.kind": ("reviews", "files", "hub"),
     "launcher.kind": ("local",),
@@ -154,6 +164,10 @@ _CHOICES = {
 _POSITIVE = (
     "study.n_trials",
     "study.timeout",
+    "study.max_epochs",
+    "study.patience",
+    "study.from_top",
+    "objective.patience",
     "task.limit",
     "task.max_length",
     "model.num_hidden_layers",
@@ -204,6 +218,7 @@ def typed(cfg: DictConfig | Tree, inputs: bool = False) -> SweepConfig:
     """
     problems: list[str] = []
     tree = resolve(cfg) if isinstance(cfg, DictConfig) else dict(cfg)
+    tree["study"] = {_RENAMED.get(k, k): v for k, v in (tree.get("study") or {}).items()}
     own = {f.name for f in fields(TrainerConfig)} - {"arguments"}
     trainer = dict(tree.get("trainer") or {})
     tree["trainer"] = {k: v for k, v in trainer.items() if k in own}
@@ -304,6 +319,11 @@ def _value_problems(config: SweepConfig, values: dict[str, Any]) -> list[str]:
         share = float(values[path])
         if not 0 < share <= 0.5:
             problems.append(f"{path}={share} must lie above 0 and at most at 0.5.")
+    decay = config.trainer.layerwise_lr_decay
+    if not 0 < decay <= 1:
+        problems.append(
+            f"trainer.layerwise_lr_decay={decay} must lie above 0 and at most at 1, which is none."
+        )
     if config.task.label_names is not None and len(set(config.task.label_names)) < 2:
         problems.append(
             f"task.label_names={config.task.label_names} must name at least two different labels."

@@ -27,6 +27,7 @@ from sweep.paths import StudyPaths
 from sweep.presence import make_certain_gone
 from sweep.storage import open_storage
 from sweep.study import create_study
+from sweep.warm_start import starting_points
 
 _FILES = ("task.path", "task.validation_path", "task.test_path", "model.path")
 
@@ -106,6 +107,7 @@ def create(
         InputError: settings, data or a model that cannot be used.
     """
     config, space = checked(cfg, inputs=True)
+    first = starting_points(config, space)
     if config.storage.url is not None:  # better now than after the data are prepared
         open_storage(config, paths).engine.dispose()
     make_certain_gone(paths)
@@ -128,4 +130,4 @@ def create(
         config, space = checked(cfg)
     write_fingerprint(fingerprint(config, space, model), paths)
     write_card(card, paths)
-    return machine, create_study(config, paths)
+    return machine, create_study(config, paths, first)

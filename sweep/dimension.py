@@ -1,13 +1,13 @@
 """One varied config path: Hydra's sweep grammar -> an Optuna distribution.
 
 The grammar is Hydra's (https://hydra.cc/docs/advanced/override_grammar/extended);
-`int(interval(a,b))` includes both ends, `range(a,b,step)` excludes b.
+`int(interval(a,b))` includes both ends, `range(a,b,step)` excludes b; with the tag log its step multiplies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
@@ -25,6 +25,7 @@ from sweep.grammar import SWEEPS, parse_override, to_hydra
 _TRIAL_GROUPS = ("trainer", "model", "task")
 _TRIAL_TASK_PATHS = ("task.max_length",)
 _CORNERS = 64
+_VARY, _WHEN, _OPTIONS, _GROUP = "vary", "when", "options", "group"
 
 
 class Suggests(Protocol):
@@ -48,12 +49,47 @@ class Dimension:
         text: the grammar it was written in.
         distribution: Optuna's type for it.
         values: stored category -> config value (lists and maps are stored as their Hydra text).
+        when: path of another dimension -> the stored values with which this one exists; all must agree.
+        group: the config group whose options this chooses from; empty for a single setting.
     """
 
     path: str
     text: str
     distribution: BaseDistribution
     values: Mapping[str, Any] = field(default_factory=dict)
+    when: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    group: str = ""
+
+    def exists(self, params: Mapping[str, Any]) -> bool:
+        """Whether a trial that has drawn `params` so far has this parameter at all."""
+        return all(path in params and is_one_of(params[path], allowed) for path, allowed in self.when.items())
+
+    def stored(self, value: Any) -> Any:
+        """A config's value (of a group: an option's name) as Optuna stores it.
+
+        Raises:
+            InputError: the dimension does not contain it.
+        """
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            found = value if self.group or not isinstance(value, list | dict) else to_hydra(value)
+            if is_one_of(found, d.choices):
+                return next(c for c in d.choices if is_one_of(found, [c]))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            number = int(value) if isinstance(d, IntDistribution) and value == int(value) else float(value)
+            whole = type(number) is int or isinstance(d, FloatDistribution)
+            if whole and d._contains(d.to_internal_repr(number)):
+                return number
+        raise InputError(f"{self.path}={value!r} lies outside of {self.text}.")
+
+    def shown(self, stored: Any) -> Any:
+        """What a person is shown: a group's option by its name, otherwise the config's value."""
+        return stored if self.group else self.config_value(stored)
+
+    def __str__(self) -> str:
+        """`PATH = GRAMMAR when OTHER is VALUE`."""
+        conditions = [f"{p} is {' or '.join(map(str, allowed))}" for p, allowed in self.when.items()]
+        return f"{self.path} = {self.text}{' when ' if conditions else ''}{' and '.join(conditions)}"
 
     def suggest(self, trial: Suggests) -> Any:
         """Ask `trial` for a value; the result is what Optuna stores."""
@@ -91,14 +127,45 @@ class Dimension:
         return [d.low, d.high]
 
 
-def parse_dimension(path: str, text: str, known: list[str]) -> Dimension:
-    """One line of the search space. A leading + admits a path that the config does not have yet.
+def is_one_of(value: Any, values: Sequence[Any]) -> bool:
+    """Whether `value` is among `values`; True is not 1."""
+    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in values)
+
+
+def parse_entry(path: str, entry: Any, known: Sequence[str]) -> Dimension:
+    """One entry of the search space: its grammar, or a map of `vary` (the grammar) and `when`.
+
+    `when` maps paths to the value, or list of values, with which the parameter exists. For a whole config
+    group `sweep.groups` has added its options.
 
     Raises:
-        InputError: for an unknown path, or a value that no trial could be drawn from.
+        InputError: see `parse_dimension`; or another map.
     """
-    appended = path.startswith("+")
-    path = path.lstrip("+")
+    if not isinstance(entry, dict):
+        return parse_dimension(path, str(entry), known)
+    unknown = entry.keys() - {_VARY, _WHEN, _OPTIONS, _GROUP}
+    when = entry.get(_WHEN) or {}
+    if unknown or _VARY not in entry or not isinstance(when, dict):
+        raise InputError(
+            f"space.{path}={entry!r}: write {{vary: GRAMMAR, when: {{PATH: VALUE or [VALUES]}}}}."
+        )
+    conditions = {
+        str(other): tuple(allowed if isinstance(allowed, list) else [allowed])
+        for other, allowed in when.items()
+    }
+    if _OPTIONS in entry:
+        text, options = str(entry[_VARY]), dict(entry[_OPTIONS])
+        chosen = CategoricalDistribution(list(options))
+        return Dimension(path.lstrip("+"), text, chosen, options, conditions, str(entry[_GROUP]))
+    return replace(parse_dimension(path, str(entry[_VARY]), known), when=conditions)
+
+
+def check_path(path: str, known: Sequence[str], appended: bool) -> None:
+    """Whether `path` may vary between trials; `appended` admits one that the config does not have yet.
+
+    Raises:
+        InputError: it is unknown, a whole group, or decides about the whole study.
+    """
     if path.split(".")[0] not in _TRIAL_GROUPS:
         raise InputError(
             f"The search space names '{path}', which is no setting of a trial: only paths below "
@@ -119,6 +186,17 @@ def parse_dimension(path: str, text: str, known: list[str]) -> Dimension:
             f"'{path}' decides the data of the whole study and cannot vary between trials; "
             f"fix it with {path}=VALUE. Of the task only {', '.join(_TRIAL_TASK_PATHS)} can vary."
         )
+
+
+def parse_dimension(path: str, text: str, known: Sequence[str]) -> Dimension:
+    """One line of the search space. A leading + admits a path that the config does not have yet.
+
+    Raises:
+        InputError: for an unknown path, or a value that no trial could be drawn from.
+    """
+    appended = path.startswith("+")
+    path = path.lstrip("+")
+    check_path(path, known, appended)
     override = parse_override(f"{path}={text}")
     value = override.value()
     if isinstance(value, IntervalSweep):
@@ -144,8 +222,9 @@ def _interval(path: str, text: str, value: IntervalSweep) -> BaseDistribution:
 
 
 def _range(path: str, text: str, value: RangeSweep) -> BaseDistribution:
-    if value.tags:
-        raise InputError(f"{path}={text}: tags belong to interval; write tag(log, interval(a,b)).")
+    _known_tags(path, text, value.tags)
+    if "log" in value.tags:
+        return CategoricalDistribution(_log_grid(path, text, value))
     try:
         values = sorted(value.range())
     except HydraException as error:
@@ -156,6 +235,21 @@ def _range(path: str, text: str, value: RangeSweep) -> BaseDistribution:
     if all(isinstance(v, int) for v in values):
         return IntDistribution(int(values[0]), int(values[-1]), step=int(step))
     return FloatDistribution(float(values[0]), float(values[-1]), step=float(step))
+
+
+def _log_grid(path: str, text: str, value: RangeSweep) -> list[float]:
+    """`tag(log, range(1e-5,1e-2,10))` is 1e-5, 1e-4, 1e-3: each the one before times the step."""
+    start, stop, factor = value.start, value.stop, value.step
+    if start is None or stop is None or not 0 < start < stop or factor <= 1:
+        raise InputError(
+            f"{path}={text}: on a log scale the bounds lie above 0, the first below the second, and the step "
+            "multiplies: tag(log, range(1e-5,1e-2,10))."
+        )
+    values: list[float] = []
+    # Powers, not repeated products, and rounded: 1e-5 times 10 shall be 1e-4.
+    while (each := float(f"{start * factor ** len(values):.12g}")) < stop:
+        values.append(int(each) if isinstance(start, int) and each.is_integer() else each)
+    return values
 
 
 def _choice(path: str, text: str, value: ChoiceSweep) -> Dimension:

@@ -33,10 +33,12 @@ from sweep.standing import Standing
 from sweep.storage import STORAGE_ERRORS
 from sweep.study import (
     best_epoch,
+    epochs_spent,
     on_disk,
     requeue,
     save_seconds_spent,
     seconds_spent,
+    waiting,
 )
 
 _WAIT = 0.5  # seconds between looks at the signals
@@ -65,9 +67,10 @@ class Driver:
         self._halted: HaltError | None = None
         self._started = 0
         self._ended: list[FrozenTrial] = []
-        self._orphans = False
+        self._orphans = self._patience_said = False
         self._spent_before, self._begun = seconds_spent(study), time.monotonic()
         self._standing = Standing(study, config.objective)
+        self._epochs = epochs_spent(study)
         self._settlement = Settlement(config, paths, study, monitor, self._on_end)
         self._retention = Retention(paths, config.checkpoints, monitor.note)
 
@@ -106,9 +109,8 @@ class Driver:
             if len(self._signals) > told:
                 told = len(self._signals)
                 self._stop(now=told > 1)
-            limit = self._config.study.timeout
-            if limit is not None and self.seconds() >= limit and not self._stopping:
-                self._monitor.note(f"study.timeout={limit} s is used up")
+            if not self._stopping and (spent := self._spent()) is not None:
+                self._monitor.note(f"{spent} is used up")
                 self._stop()
             self._reclaim_orphans()
             if not self._stopping:
@@ -122,6 +124,22 @@ class Driver:
             for attempt in list(self._active):
                 self._look_at(attempt)
 
+    def _spent(self) -> str | None:
+        """The budget that is used up, beside the trials; running trials then pause after their epochs."""
+        study = self._config.study
+        if study.timeout is not None and self.seconds() >= study.timeout:
+            return f"study.timeout={study.timeout} s"
+        if study.max_epochs is not None and self._epochs_with_those_in_flight() >= study.max_epochs:
+            return f"study.max_epochs={study.max_epochs}"
+        return None
+
+    def _epochs_with_those_in_flight(self) -> int:
+        """A trial that is asked to pause finishes its epoch first."""
+        running = (
+            self._epochs.get(a.number, 0) < a.epochs if a.number is not None else True for a in self._active
+        )
+        return sum(self._epochs.values()) + sum(running)
+
     def _stop(self, now: bool = False) -> None:
         self._stopping = True
         self._monitor.stopping(now)
@@ -132,12 +150,23 @@ class Driver:
         if self._orphans:  # a trial that will wait again; a start now could take a new one instead
             return
         budget = self._n_trials - self._standing.finished - len(self._active)
-        while budget > 0 and (devices := self._pool.lease()) is not None:
+        if self._standing.out_of_patience(self._config.study.patience):
+            self._say_out_of_patience()
+            # What was begun is finished, and may still become better.
+            budget = min(budget, waiting(self._study) - sum(a.number is None for a in self._active))
+        while budget > 0 and self._spent() is None and (devices := self._pool.lease()) is not None:
             self._started += 1
             name = time.strftime(f"%Y%m%dT%H%M%SZ-{os.getpid()}-{self._started}", time.gmtime())
             group = self._launcher.start(self._paths.root, name, devices)
             self._active.append(Attempt(name, group, time.monotonic()))
             budget -= 1
+
+    def _say_out_of_patience(self) -> None:
+        if not self._patience_said:
+            self._patience_said = True
+            patience, best = self._config.study.patience, next(iter(self._standing.ranking()), None)
+            than = "no trial was completed" if best is None else f"none was better than trial {best}"
+            self._monitor.note(f"study.patience={patience}: of the last {patience} trials {than}")
 
     def _look_at(self, attempt: Attempt) -> None:
         for event in attempt.group.events():
@@ -164,8 +193,10 @@ class Driver:
     def _on_event(self, attempt: Attempt, event: Event) -> None:
         attempt.heard = time.monotonic()
         if isinstance(event, TrialStarted):
-            attempt.number = event.number
+            attempt.number, attempt.epochs = event.number, event.epochs
+            self._epochs[event.number] = event.kept
         elif isinstance(event, EpochDone):
+            self._epochs[event.number] = event.epoch
             if self._config.study.timeout is not None:
                 save_seconds_spent(self._study, self.seconds())
         elif isinstance(event, CheckpointSaved):

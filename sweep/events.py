@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class TrialStarted:
-    """`kept` epochs are on disk, `repeated` were reported but lost; `damaged` says of what and why."""
+    """`kept` of `epochs` are on disk, `repeated` were reported but lost; `damaged` says of what and why."""
 
     number: int
     attempt: int
     params: dict[str, Any]
     kept: int
+    epochs: int
     repeated: list[int]
     damaged: list[str]
 

@@ -15,6 +15,7 @@ from sweep.card import DataCard, read_card
 from sweep.checkpoint import TRAINING_STATE, checkpoint_of_epoch
 from sweep.commands import read_status
 from sweep.config import SweepConfig, typed
+from sweep.confirm import winner
 from sweep.errors import InputError, SweepError
 from sweep.model_card import model_card
 from sweep.opening import open_study
@@ -24,6 +25,12 @@ from sweep.status import chosen_trial
 
 _TOLERANCE = 1e-6
 _METRICS = "metrics.json"
+
+
+def export_confirmed(root: Path, to: Path | None, console: Console) -> int:
+    """Export the confirmed winner of the study in `root`, trained with the seed of its median score."""
+    again, number = winner(root)
+    return export(again, number, to if to is not None else StudyPaths(root).best, console)
 
 
 def export(root: Path, number: int | None, to: Path | None, console: Console) -> int:

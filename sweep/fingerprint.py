@@ -29,6 +29,8 @@ _HARMLESS = (
     "trainer.max_per_device_batch_size",
     "trainer.eval_batch_size",
 )
+# Settings that came later: a study or checkpoint that knows nothing of them was made with these values.
+_LATER = {"objective.epoch": "best", "objective.patience": None, "trainer.layerwise_lr_decay": 1.0}
 _PACKAGES = ("sweep", "torch", "transformers", "accelerate", "datasets", "optuna")
 
 
@@ -38,7 +40,7 @@ class Fingerprint:
 
     Attributes:
         settings: dotted path -> value of everything that every trial shares.
-        space: path -> grammar.
+        space: the config's search space: path -> grammar, or a map with its conditions.
         data: file -> sha256 of the user's data files; empty where the source has none.
         model: what identifies the pretrained model: sha256 of a folder, or name and revision.
         versions: package -> version.
@@ -46,7 +48,7 @@ class Fingerprint:
     """
 
     settings: dict[str, Any]
-    space: dict[str, str]
+    space: dict[str, Any]
     data: dict[str, str]
     model: dict[str, str]
     versions: dict[str, str]
@@ -57,7 +59,7 @@ def fingerprint(config: SweepConfig, space: SearchSpace, model: dict[str, str]) 
     """The fingerprint of a config as it is now; reads the data files."""
     return Fingerprint(
         settings=settings_of(config),
-        space={d.path: d.text for d in space.dimensions},
+        space=dict(space.nodes),
         data=data_hashes(config),
         model=model,
         versions={name: version(name) for name in _PACKAGES},
@@ -70,7 +72,11 @@ def settings_of(config: SweepConfig) -> dict[str, Any]:
     for section in _SECTIONS:
         value = getattr(config, section)
         flat.update(_flatten(value if isinstance(value, dict) else asdict(value), section))
-    return {path: value for path, value in flat.items() if path not in _HARMLESS}
+    return {
+        path: value
+        for path, value in flat.items()
+        if path not in _HARMLESS and not (path in _LATER and value == _LATER[path])
+    }
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -166,11 +172,19 @@ def not_wider(old: SearchSpace, new: SearchSpace) -> list[str]:
     """Why `new` does not merely widen the intervals of `old`: one line for each dimension."""
     before = {d.path: d.distribution for d in old.dimensions}
     after = {d.path: d.distribution for d in new.dimensions}
+    conditions = [{d.path: dict(d.when) for d in space.dimensions} for space in (old, new)]
     problems = [f"{path} would be added to the search space" for path in after if path not in before]
     problems += [f"{path} would leave the search space" for path in before if path not in after]
     for path in before.keys() & after.keys():
         if before[path] != after[path] and not _widens(before[path], after[path]):
             problems.append(f"{path} would not only get wider bounds")
+    problems += [
+        f"the conditions of {path} would change"
+        for path in before.keys() & after.keys()
+        if conditions[0][path] != conditions[1][path]
+    ]
+    if old.constraints != new.constraints:
+        problems.append("the constraints would change")
     return sorted(problems)
 
 

@@ -229,7 +229,7 @@ def _freeze(loaded: Any, model: ModelConfig) -> None:
         embeddings = getattr(base, "embeddings", None) or loaded.get_input_embeddings()
         embeddings.requires_grad_(False)
     if model.freeze_layers:
-        layers = _layers(base, loaded.config.num_hidden_layers)
+        layers = layer_stack(loaded)
         if layers is None or model.freeze_layers > len(layers):
             raise InputError(
                 f"model.freeze_layers={model.freeze_layers}, but the model has "
@@ -239,7 +239,8 @@ def _freeze(loaded: Any, model: ModelConfig) -> None:
             layer.requires_grad_(False)
 
 
-def _layers(base: nn.Module, count: int) -> nn.ModuleList | None:
-    """The stack of transformer layers, whatever the architecture calls it."""
-    stacks = (m for m in base.modules() if isinstance(m, nn.ModuleList) and len(m) == count)
+def layer_stack(loaded: Any) -> nn.ModuleList | None:
+    """A model's stack of transformer layers, the lowest first, whatever the architecture calls it."""
+    count = loaded.config.num_hidden_layers
+    stacks = (m for m in loaded.base_model.modules() if isinstance(m, nn.ModuleList) and len(m) == count)
     return next(stacks, None)

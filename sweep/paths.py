@@ -121,6 +121,15 @@ class StudyPaths:
     def best(self) -> Path:
         return self.root / "best"
 
+    def confirmation(self, name: str) -> StudyPaths:
+        """The study that trains the best trials of this one, called `name`, again."""
+        return StudyPaths(self.root / f"{name}-confirm")
+
+    @property
+    def confirmed(self) -> Path:
+        """What came of it (JSON)."""
+        return self.root / "confirmed.json"
+
     @property
     def trials(self) -> Path:
         return self.root / "trials"

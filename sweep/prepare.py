@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import datasets
 from omegaconf import DictConfig
@@ -12,14 +11,14 @@ from omegaconf import DictConfig
 from sweep.arguments import batch_plan, training_arguments
 from sweep.baseline import baselines
 from sweep.card import DataCard
-from sweep.config import Tree, typed
+from sweep.config import SweepConfig, typed
 from sweep.devices import Machine, choose_devices, inspect_machine
 from sweep.errors import InputError, input_error
 from sweep.model import check_model, load_tokenizer, model_hash
 from sweep.paths import StudyPaths
 from sweep.presence import announce
-from sweep.space import SearchSpace, parse_space
-from sweep.task import data_hash, save_split, split_task, tokenised
+from sweep.space import Params, SearchSpace, parse_space
+from sweep.task import data_hash, save_split, split_task, tokenised, tokens_key
 
 _SHOWN_TOKENS = 12
 
@@ -36,12 +35,11 @@ def check_study(cfg: DictConfig) -> Machine:
     """
     config, space = typed(cfg), parse_space(cfg)
     problems: list[str] = []
-    tree = space.settle(cfg)
     machine = inspect_machine()
     use_cpu = choose_devices(machine, config.launcher, config.study.n_trials)[0].kind == "cpu"
     for params in [{}, *space.corners()]:
         try:
-            _check_trial(space, tree, params, use_cpu)
+            _check_trial(space, params, use_cpu)
         except InputError as error:
             text = str(error)
             if text not in problems:
@@ -51,8 +49,8 @@ def check_study(cfg: DictConfig) -> Machine:
     return machine
 
 
-def _check_trial(space: SearchSpace, tree: Tree, params: dict[str, Any], use_cpu: bool) -> None:
-    trial = typed(space.apply(tree, params))
+def _check_trial(space: SearchSpace, params: Params, use_cpu: bool) -> None:
+    trial = typed(space.apply(params))
     batch_plan(trial.trainer, trial.launcher.devices_per_trial)
     # One rank here: what depends on their number is the batch plan alone.
     training_arguments(trial, Path("unused"), 1, use_cpu, None)
@@ -61,11 +59,11 @@ def _check_trial(space: SearchSpace, tree: Tree, params: dict[str, Any], use_cpu
 def model_hashes(cfg: DictConfig) -> dict[str, str]:
     """What identifies the pretrained models of a study: sha256 of a folder, or a name and revision."""
     space = parse_space(cfg)
-    tree = space.settle(cfg)
-    models = {}
+    models: dict[str, str] = {}
+    chosen = typed(cfg).model.path
     for params in [{}, *space.corners()]:
-        model = typed(space.apply(tree, params)).model
-        setting = "model.path" if "model.path" not in params else f"model.path={model.path}"
+        model = typed(space.apply(params)).model
+        setting = "model.path" if model.path == chosen else f"model.path={model.path}"
         if setting not in models:
             models[setting] = model_hash(model)
     return models
@@ -85,15 +83,17 @@ def prepare_study(cfg: DictConfig, paths: StudyPaths) -> tuple[DataCard, dict[st
     config, space = typed(cfg), parse_space(cfg)
     parts, names = split_task(config)
     average = config.objective.average(len(names))
-    tree, seen = space.settle(cfg), set[str]()
+    seen, chosen = set[str](), dict[str, SweepConfig]()
     for params in [{}, *space.corners()]:
-        trial = typed(space.apply(tree, params))
+        trial = typed(space.apply(params))
         setting = f"{trial.model} {trial.task.max_length}"
         if setting not in seen:
             seen.add(setting)
             check_model(trial.model, names, trial.task.max_length)
+            chosen.setdefault(tokens_key(trial.task, trial.model), trial)
     save_split(parts, names, paths)
-    tokenised(config.task, config.model, paths)
+    for trial in chosen.values():
+        tokenised(trial.task, trial.model, paths)
     train = parts["train"]
     text, found = str(train["text"].iloc[0]), train["found"].iloc[0]
     tokenizer = load_tokenizer(config.model)

@@ -8,6 +8,7 @@ What a trial keeps beside Optuna's own fields are the user attributes `attempts`
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,12 +37,34 @@ def epochs_of(attributes: Mapping[str, Any]) -> dict[int, dict[str, float]]:
 
 
 def best_of(epochs: Mapping[int, Mapping[str, float]], objective: ObjectiveConfig) -> Best | None:
-    """The best of `epochs`; ties go to the earlier epoch."""
+    """The epoch a trial is known by: the best of `epochs`, ties going to the earlier; or the last."""
     if not epochs:
         return None
+    if objective.epoch == "last":
+        return Best(max(epochs), epochs[max(epochs)][objective.metric])
     sign = -1 if objective.direction == "maximize" else 1
     epoch = min(epochs, key=lambda n: (sign * epochs[n][objective.metric], n))
     return Best(epoch, epochs[epoch][objective.metric])
+
+
+def rank_key(
+    number: int, epochs: Mapping[int, Mapping[str, float]], objective: ObjectiveConfig
+) -> tuple[float, int, float, int]:
+    """Sorts finished trials, best first: by score, then fewer epochs, then lower loss, then lower number."""
+    best = best_of(epochs, objective)
+    if best is None:
+        return math.inf, 0, 0.0, number
+    sign = -1 if objective.direction == "maximize" else 1
+    return sign * best.value, best.epoch, epochs[best.epoch]["loss"], number
+
+
+def out_of_patience(epochs: Mapping[int, Mapping[str, float]], objective: ObjectiveConfig) -> bool:
+    """Whether as many epochs as `objective.patience` went by without a better score."""
+    if not epochs or objective.patience is None:
+        return False
+    sign = -1 if objective.direction == "maximize" else 1
+    best = min(epochs, key=lambda n: (sign * epochs[n][objective.metric], n))
+    return max(epochs) - best >= objective.patience
 
 
 class TrialRecord:

@@ -21,9 +21,13 @@ from sweep.fingerprint import (
     write_fingerprint,
 )
 from sweep.grammar import parse_override
+from sweep.groups import vary
 from sweep.launchers.local import LocalLauncher
 from sweep.paths import StudyPaths
-from sweep.space import SearchSpace, config_paths, parse_space
+from sweep.space import SearchSpace, parse_space
+from sweep.tree import config_paths
+
+_AT_LAUNCH = ("study.enqueue", "study.from", "study.from_top")
 
 
 def changed_config(old: DictConfig, overrides: list[str]) -> DictConfig:
@@ -43,10 +47,12 @@ def changed_config(old: DictConfig, overrides: list[str]) -> DictConfig:
         path = override.key_or_group
         if isinstance(OmegaConf.select(cfg, path), DictConfig) and "." not in path:
             raise InputError(f"'{text}': a whole group cannot change when a study is resumed.")
+        if path in _AT_LAUNCH:
+            raise InputError(f"'{text}': that decides which trials of a new study run first; launch one.")
         if path not in known:
             raise InputError(f"The override '{text}' names no setting.{did_you_mean(path, known)}")
         if override.is_sweep_override():
-            cfg.space[path] = text.partition("=")[2]
+            cfg.space[path] = vary(cfg.space.get(path), text.partition("=")[2])
         else:
             OmegaConf.update(cfg, path, override.value())
     return cfg
@@ -79,7 +85,7 @@ def compare(old: DictConfig, cfg: DictConfig, widen: bool, paths: StudyPaths) ->
         # Release 0.1.0 kept none: its saved settings stand for it; of data and model it says nothing.
         now = fingerprint(config, space, {})
         settings = settings_of(typed(old))
-        begun = replace(now, settings=settings, space={d.path: d.text for d in parse_space(old).dimensions})
+        begun = replace(now, settings=settings, space=dict(parse_space(old).nodes))
     now = fingerprint(config, space, begun.model)
     _refuse(differences(begun, now), paths)
     _compare_space(begun, now, old, cfg, space, config, widen)

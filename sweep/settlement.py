@@ -27,6 +27,7 @@ class Attempt:
 
     Attributes:
         number: its trial's, as soon as rank 0 has told it.
+        epochs: how many its trial shall have in all.
         heard: when its ranks last gave a sign of life (monotonic seconds).
         codes: the ranks' exit codes as they were before the driver killed any.
     """
@@ -35,6 +36,7 @@ class Attempt:
     group: Group
     heard: float
     number: int | None = None
+    epochs: int = 0
     ended: bool = False
     paused: bool = False
     hung: bool = False

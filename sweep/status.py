@@ -13,7 +13,7 @@ from sweep.checkpoint import IncompleteError, checkpoint_folders, checkpoint_of_
 from sweep.config import ObjectiveConfig, SweepConfig
 from sweep.errors import InputError
 from sweep.paths import StudyPaths
-from sweep.record import ATTEMPTS, ERROR, best_of, epochs_of
+from sweep.record import ATTEMPTS, ERROR, best_of, epochs_of, rank_key
 from sweep.space import SearchSpace
 
 Status = dict[str, Any]
@@ -25,7 +25,7 @@ def study_status(
     """One JSON-ready object; its shape is part of the interface and documented in the README."""
     trials = [_trial(t, space, config.objective) for t in study.get_trials(deepcopy=False)]
     done = sum(t["state"] in ("COMPLETE", "PRUNED", "FAIL") for t in trials)
-    best = best_trial(trials, config.objective.direction)
+    best = best_trial(trials, config.objective)
     return {
         "study": config.study.name,
         "n_trials": n_trials,
@@ -44,13 +44,11 @@ def study_status(
     }
 
 
-def best_trial(trials: list[dict[str, Any]], direction: str) -> dict[str, Any] | None:
-    """The COMPLETE trial of the best value; ties go to the lower number."""
+def best_trial(trials: list[dict[str, Any]], objective: ObjectiveConfig) -> dict[str, Any] | None:
+    """The best COMPLETE trial; see `rank_key` for ties."""
     done = [t for t in trials if t["state"] == "COMPLETE"]
-    if not done:
-        return None
-    sign = -1 if direction == "maximize" else 1
-    return min(done, key=lambda t: (sign * t["value"], t["number"]))
+    epochs = {t["number"]: {e["epoch"]: e for e in t["epochs"]} for t in done}
+    return min(done, key=lambda t: rank_key(t["number"], epochs[t["number"]], objective), default=None)
 
 
 def chosen_trial(status: Status, number: int | None, root: str) -> dict[str, Any]:
@@ -86,7 +84,7 @@ def _trial(trial: FrozenTrial, space: SearchSpace, objective: ObjectiveConfig) -
         "value": best.value if best else None,
         "best_epoch": best.epoch if best else None,
         "params": {
-            path: dimensions[path].config_value(value) if path in dimensions else value
+            path: dimensions[path].shown(value) if path in dimensions else value
             for path, value in trial.params.items()
         },
         "epochs": [

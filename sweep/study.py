@@ -6,7 +6,7 @@ Ranks report through `record`; the driver creates, counts, requeues and fails tr
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import optuna
@@ -27,17 +27,21 @@ _SECONDS, _MARK = "seconds", "folder"
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # the monitor says what a person needs
 
 
-def create_study(config: SweepConfig, paths: StudyPaths) -> Study:
+def create_study(config: SweepConfig, paths: StudyPaths, first: Sequence[dict[str, Any]] = ()) -> Study:
     """Create the Optuna study; done once, by the driver. A kill leaves a whole study or none.
+
+    Args:
+        config, paths: of the study.
+        first: parameters of the trials that run first.
 
     Raises:
         InputError: the database has a study of this name that belongs to another folder.
     """
     if config.storage.url is not None:
-        return _create_in_database(config, paths)
+        return _create_in_database(config, paths, first)
     paths.new_database.unlink(missing_ok=True)
     storage = open_sqlite(paths.new_database)
-    _create(config, storage)
+    _enqueue(_create(config, storage), first)
     storage.engine.dispose()
     paths.new_database.replace(paths.database)
     sync(paths.root)
@@ -53,7 +57,12 @@ def _create(config: SweepConfig, storage: RDBStorage) -> Study:
     )
 
 
-def _create_in_database(config: SweepConfig, paths: StudyPaths) -> Study:
+def _enqueue(study: Study, first: Sequence[dict[str, Any]]) -> None:
+    for params in first[len(study.get_trials(deepcopy=False)) :]:
+        study.enqueue_trial(params)
+
+
+def _create_in_database(config: SweepConfig, paths: StudyPaths, first: Sequence[dict[str, Any]]) -> Study:
     """The folder's mark goes into the study: a database may hold studies of many folders."""
     if not paths.mark.exists():
         write_text(paths.mark, uuid.uuid4().hex)
@@ -65,6 +74,7 @@ def _create_in_database(config: SweepConfig, paths: StudyPaths) -> Study:
             f"study.name={config.study.name!r}: the database has a study of that name already, which "
             f"belongs to another folder. Use another name: study.name={config.study.name}-2"
         )
+    _enqueue(study, first)
     return study
 
 
@@ -152,6 +162,17 @@ def on_disk(study: Study, objective: ObjectiveConfig) -> list[tuple[int, int | N
     """What `Retention.open` wants to know of all trials: number, best epoch, finished?"""
     trials = study.get_trials(deepcopy=False)
     return [(t.number, best_epoch(t, objective), t.state.is_finished()) for t in trials]
+
+
+def epochs_spent(study: Study) -> dict[int, int]:
+    """Number of each trial -> how many epochs it has finished; an epoch that was repeated counts once."""
+    trials = study.get_trials(deepcopy=False)
+    return {t.number: len(epochs_of(t.user_attrs)) for t in trials}
+
+
+def waiting(study: Study) -> int:
+    """How many trials wait to be started, or continued."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
 
 def count_death(study: Study, number: int) -> int:

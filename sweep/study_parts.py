@@ -30,7 +30,6 @@ class StudyParts:
         cfg = cast(DictConfig, OmegaConf.load(paths.config))
         self.config: SweepConfig = typed(cfg)
         self.space = parse_space(cfg)
-        self.tree = self.space.settle(cfg)
         self._label_names: list[str] | None = None
         self._tokens: dict[_Key, datasets.DatasetDict] = {}
         self._lengths: dict[_Key, list[int]] = {}
@@ -39,10 +38,13 @@ class StudyParts:
         self._storage: Any = None
 
     def load(self) -> None:
-        """Read everything that the study's own config asks for; import its model's and metrics' modules."""
-        self.tokens(self.config.task, self.config.model)
-        self.tokenizer(self.config.model)
-        self.model(self.config.model)
+        """Read everything that the study's own config asks for; import its models' and metrics' modules."""
+        options = ({d.path: name} for d in self.space.dimensions if d.group for name in d.values)
+        for params in ({}, *options):
+            trial = typed(self.space.apply(params))
+            self.tokens(trial.task, trial.model)
+            self.tokenizer(trial.model)
+            self.model(trial.model)
         scorer(self.config.objective.average(len(self.label_names)))
         self.read_ahead()
 

@@ -52,7 +52,9 @@ def introduce(
     )
     say("encoded", " ".join(card.tokens) + " …")
     for dimension in space.dimensions:
-        say("space", f"{dimension.path} = {dimension.text}")
+        say("space", str(dimension))
+    for constraint in space.constraints:
+        say("space", f"only where {constraint.text}")
 
 
 def summarise(status: Status, card: DataCard, paths: StudyPaths, console: Console) -> None:

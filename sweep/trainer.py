@@ -26,8 +26,9 @@ from sweep import checkpoint
 from sweep.config import ObjectiveConfig
 from sweep.errors import OutOfSpaceError, SweepError
 from sweep.events import CheckpointSaved, EpochDone, TrialStarted
+from sweep.layer_decay import decay_by_layer
 from sweep.length_groups import LengthGroupedEpochSampler
-from sweep.record import TrialRecord
+from sweep.record import TrialRecord, out_of_patience
 from sweep.trial_parts import Link, Paused, StepReporter, TrialParts
 
 _SLACK = 8_000_000  # bytes of a checkpoint beside model and optimizer: tokenizer, state, logs
@@ -86,9 +87,12 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         super().__init__(**self._parts.trainer_arguments, callbacks=[StepReporter(trial.number, self._link)])
         self.hp_search_backend, self.hp_space, self.compute_objective = search
         self.objective = None
-        start, pruned = self._agree(self._begin(params) if self._record else ("", False))
+        start, pruned, over = self._agree(self._begin(params) if self._record else ("", False, False))
         if pruned:
             raise TrialPruned
+        if over:
+            self._set_objective()
+            return None
         self._epoch_started = time.monotonic()
         output = super().train(start or None, trial, ignore_keys_for_eval)
         self._flushing.result()
@@ -96,8 +100,8 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         self._set_objective()
         return output
 
-    def _begin(self, params: dict[str, Any]) -> tuple[str, bool]:
-        """On rank 0: where the attempt starts, and whether the trial had lost its pruner's verdict."""
+    def _begin(self, params: dict[str, Any]) -> tuple[str, bool, bool]:
+        """On rank 0: where the attempt starts, and whether the pruner or its patience had ended the trial."""
         assert self._record is not None and self.number is not None
         checkpoint.sweep_debris(self._parts.paths)
         found = checkpoint.survey(self._parts.paths, self._parts.config)
@@ -105,13 +109,17 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         repeated = self._record.begin(
             self._link.attempt, self.args.world_size, self._link.devices, found.epoch, found.damaged
         )
+        epochs = math.ceil(self.args.num_train_epochs)
         self._link.send(
-            TrialStarted(self.number, self._record.attempt, params, found.epoch, repeated, found.damaged)
+            TrialStarted(
+                self.number, self._record.attempt, params, found.epoch, epochs, repeated, found.damaged
+            )
         )
         # Killed after the checkpoint and before the verdict was obeyed: obey it now.
-        unfinished = 0 < found.epoch < self.args.num_train_epochs
+        unfinished = 0 < found.epoch < epochs
         pruned = unfinished and asked_last and self._record.unpromising(found.epoch)
-        return str(found.latest.path) if found.latest else "", pruned
+        over = out_of_patience(self._record.epochs, self._objective)
+        return str(found.latest.path) if found.latest else "", pruned, over
 
     # ---- upstream's hooks, in the order in which an epoch meets them ----
 
@@ -124,6 +132,14 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         if self._saving:
             return str(self._parts.paths.staging(self.state.global_step))
         return str(self._parts.paths.root)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Upstream's optimizer, its groups split where each layer has a learning rate of its own."""
+        fresh = self.optimizer is None
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if fresh and self._parts.layer_decay < 1:
+            decay_by_layer(optimizer, self.model, self._parts.layer_decay)
+        return optimizer
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.args.train_sampling_strategy == "group_by_length":
@@ -151,15 +167,20 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
                     "Lower trainer.learning_rate or its upper bound."
                 )
         verdict: type[BaseException] | None = None
+        over = False
         if self._record is not None:
             unpromising = self._record.report(epoch, scores)
             # After the last epoch there is nothing to save: the trial is complete.
             if unpromising and epoch < self.args.num_train_epochs:
                 verdict = TrialPruned
+            elif over := out_of_patience(self._record.epochs, self._objective):
+                pass
             elif self._link.pause_requested():
                 verdict = Paused
             self._link.send(EpochDone(trial.number, epoch, scores))
-        self._verdict = self._agree(verdict)
+        self._verdict, over = self._agree((verdict, over))
+        if over:
+            self.control.should_training_stop = True
         self._last_scores = scores
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

@@ -28,6 +28,7 @@ class TrialParts:
         train_lengths: tokens of each training row, for length-grouped batches.
         paths: the trial's folder.
         global_batch_size: samples of one optimizer step over all ranks.
+        layer_decay: the learning rate of each layer ÷ that of the one above it.
         config: sha256 of the settings it is trained with, kept in its checkpoints.
     """
 
@@ -35,6 +36,7 @@ class TrialParts:
     train_lengths: list[int]
     paths: TrialPaths
     global_batch_size: int
+    layer_decay: float
     config: str
 
 

@@ -204,6 +204,7 @@ class _InProcess:
             [4] * 16,
             folder,
             8,
+            1.0,
             "settings",
         )
 

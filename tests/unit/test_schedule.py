@@ -35,7 +35,7 @@ class _Group:
         self.devices, self._study, self._log = devices, study, log
         self._trial = study.ask()
         log.append(("start", self._trial.number, devices))
-        self._events: list[Event] = [TrialStarted(self._trial.number, 1, {}, 0, [], [])]
+        self._events: list[Event] = [TrialStarted(self._trial.number, 1, {}, 0, 1, [], [])]
         self._news, self._ours = Pipe(duplex=False)
         self._code: int | None = None
         self._timer = threading.Timer(seconds.get(self._trial.number, _SHORT), self._end)

@@ -64,6 +64,8 @@ def test_any_value_survives_the_way_through_a_trials_yaml(value: Any) -> None:
         ("a,null,true", CategoricalDistribution(["a", None, True])),
         ("a,b,c", CategoricalDistribution(["a", "b", "c"])),
         ("range(1,9,3)", IntDistribution(1, 7, step=3)),
+        ("tag(log, range(1e-5,1e-2,10))", CategoricalDistribution([1e-5, 1e-4, 1e-3])),
+        ("tag(log, range(8,65,2))", CategoricalDistribution([8, 16, 32, 64])),
         ("range(0.5,2,0.5)", FloatDistribution(0.5, 1.5, step=0.5)),
         ("choice([1,2],[3])", CategoricalDistribution(["[1,2]", "[3]"])),
     ],
@@ -86,6 +88,7 @@ def test_grammar_gives_the_distribution(text: str, distribution: Any) -> None:
         ("trainer.learning_rate", "choice()", "empty choice"),
         ("trainer.learning_rate", "choice(1,true)", "the same value twice"),
         ("trainer.learning_rate", "range(3,3)", "contains nothing"),
+        ("trainer.learning_rate", "tag(log, range(0,1,10))", "the step multiplies"),
         ("trainer.learning_rate", "0.1", "plain value"),
         ("trainer.learning_rate", "tag(lin, interval(0,1))", "'lin'"),
         ("trainer.learning_rate", "interval(1", "cannot be read"),
@@ -128,7 +131,7 @@ def test_interpolations_are_resolved_early_only_where_nothing_varies(a: str, b: 
     cfg = compose([*words, *(["trainer.seed=choice(7,8)"] if varies else ["study.seed=3"])])
     space = parse_space(cfg)
     params = {"trainer.seed": 8, "trainer.learning_rate": 1e-3}
-    assert space.apply(space.settle(cfg), params) == _as_hydra(cfg, space, params)
+    assert space.apply(params) == _as_hydra(cfg, space, params)
 
 
 def test_a_trial_gets_its_parameters_with_interpolations_following() -> None:
@@ -140,20 +143,19 @@ def test_a_trial_gets_its_parameters_with_interpolations_following() -> None:
         ]
     )
     space = parse_space(cfg)
-    tree = space.settle(cfg)
-    before = copy.deepcopy(tree)
+    before = copy.deepcopy(space.tree)
     params = {
         "trainer.seed": 8,
         "+ignored": 1,
         "model.config.layer_types": "['a','b']",
         "trainer.learning_rate": 5e-4,
     }
-    trial = space.apply(tree, params)
+    trial = space.apply(params)
     assert trial["trainer"]["data_seed"] == 8
     assert trial["model"]["config"]["layer_types"] == ["a", "b"]
     assert trial["trainer"]["learning_rate"] == 5e-4
     assert trial == _as_hydra(cfg, space, params)
-    assert tree == before, "the study's config must not change"
+    assert space.tree == before, "the study's config must not change"
 
 
 @given(st.data())
@@ -173,7 +175,7 @@ def test_what_optuna_draws_is_what_the_trial_gets(data: st.DataObject) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(data.draw(st.integers(0, 99))))
     drawn = study.ask()
     params = space(drawn)
-    tree = space.apply(space.settle(cfg), params)
+    tree = space.apply(params)
     assert tree == _as_hydra(cfg, space, params)
     assert OmegaConf.create(yaml_text(tree)) == tree, "what is kept of a trial says the same"
     trial = tree["trainer"]
@@ -198,10 +200,11 @@ def test_a_plain_override_fixes_and_a_sweep_override_adds_or_replaces() -> None:
 
 def test_grid_enumerates_choices_and_ranges_and_names_every_interval() -> None:
     cfg = compose(["space=none", "trainer.optim=choice(a,b)", "model.num_hidden_layers=range(1,7,2)"])
-    assert parse_space(cfg).grid() == {
-        "model.num_hidden_layers": [1, 3, 5],
-        "trainer.optim": ["a", "b"],
-    }
+    assert parse_space(cfg).grid() == [
+        {"model.num_hidden_layers": layers, "trainer.optim": optim}
+        for layers in (1, 3, 5)
+        for optim in ("a", "b")
+    ]
     cfg = compose(["trainer.weight_decay=interval(0,1)"])
     with pytest.raises(InputError) as caught:
         parse_space(cfg).grid()

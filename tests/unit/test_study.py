@@ -94,6 +94,7 @@ def test_standing_kept_in_step_is_standing_read_afresh(ends: list[str], minimize
             kept.add(study.tell(trial, state=TrialState[end]))
         else:
             scores[number] = float(end)
+            trial.set_user_attr("epoch:1", {"accuracy": float(end), "loss": 0.5})
             kept.add(study.tell(trial, float(end)))
     fresh = Standing(study, objective)
     assert kept.finished == fresh.finished == len(ends) - ends.count("WAITING")

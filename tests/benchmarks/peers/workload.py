@@ -45,7 +45,7 @@ class Workload:
             "trainer.learning_rate": trial["learning_rate"],
             "trainer.global_batch_size": trial["batch"],
         }
-        config = typed(self._parts.space.apply(self._parts.tree, params))
+        config = typed(self._parts.space.apply(params))
         arguments = training_arguments(config, output, ranks, True, "gloo" if ranks > 1 else None)
         arguments.save_total_limit = 1
         arguments.train_sampling_strategy = sampling
