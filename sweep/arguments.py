@@ -9,8 +9,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from sweep.config import SweepConfig, TrainerConfig
 from sweep.errors import InputError, did_you_mean, input_error, reason_of
+from sweep.schema import SweepConfig, TrainerConfig
 
 # What this project decides; a config that sets one of these would be silently overruled.
 _OWNED = {

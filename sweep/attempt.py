@@ -23,7 +23,7 @@ from optuna.exceptions import TrialPruned
 from transformers import DataCollatorWithPadding, TrainingArguments
 
 from sweep.arguments import training_arguments
-from sweep.config import LauncherConfig, SweepConfig, typed
+from sweep.config import typed
 from sweep.devices import Device
 from sweep.errors import OutOfSpaceError, SweepError, reason_of
 from sweep.events import PAUSE, AttemptFailed, Event, TrialEnded, TrialPaused
@@ -33,6 +33,7 @@ from sweep.metrics import compute_metrics
 from sweep.model import TrialModel
 from sweep.presence import announce
 from sweep.ranks import RankSpec, redirect_output
+from sweep.schema import LauncherConfig, SweepConfig
 from sweep.storage import STORAGE_ERRORS, trial_state
 from sweep.study import search_arguments
 from sweep.study_parts import StudyParts

@@ -9,7 +9,6 @@ from optuna.study import Study
 from rich.console import Console
 
 from sweep.card import DataCard, read_card
-from sweep.config import SweepConfig
 from sweep.creation import create, is_unused, make_folder, removed_unless_ready, save_config
 from sweep.devices import Machine, choose_devices
 from sweep.driver import Driver
@@ -23,6 +22,7 @@ from sweep.presence import driving
 from sweep.recovery import after_checkpoint, recover, take_choice
 from sweep.resumption import changed_config, compare, compare_model
 from sweep.retention import Retention
+from sweep.schema import SweepConfig
 from sweep.space import SearchSpace
 from sweep.standing import Standing
 from sweep.status import Status, study_status, trial_count

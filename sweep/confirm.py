@@ -19,13 +19,13 @@ from rich.table import Table
 from scipy import stats
 
 from sweep.commands import launch, read_status, resume
-from sweep.config import SweepConfig
 from sweep.errors import InputError, SweepError
 from sweep.files import write_text
 from sweep.opening import checked, open_study
 from sweep.paths import StudyPaths
 from sweep.record import rank_key
 from sweep.resumption import changed_config
+from sweep.schema import SweepConfig
 from sweep.status import Status, show_params
 from sweep.summary import quoted
 

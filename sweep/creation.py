@@ -16,7 +16,6 @@ from optuna.study import Study
 from rich.console import Console
 
 from sweep.card import write_card
-from sweep.config import AUTO
 from sweep.devices import Machine
 from sweep.errors import InputError, SweepError
 from sweep.files import write_text
@@ -25,6 +24,7 @@ from sweep.launchers.local import LocalLauncher
 from sweep.opening import checked
 from sweep.paths import StudyPaths
 from sweep.presence import make_certain_gone
+from sweep.schema import AUTO
 from sweep.storage import open_storage
 from sweep.study import create_study
 from sweep.warm_start import starting_points

@@ -9,8 +9,8 @@ from typing import Any
 
 import psutil
 
-from sweep.config import LauncherConfig
 from sweep.errors import InputError
+from sweep.schema import LauncherConfig
 
 _GUESSED_RANKS = 8
 _RANK_BYTES = 1_000_000_000  # of a rank beside its weights: libraries' own state, batches, activations

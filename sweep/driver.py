@@ -12,7 +12,6 @@ from types import FrameType
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from sweep.config import SweepConfig
 from sweep.events import (
     AttemptFailed,
     CheckpointSaved,
@@ -28,6 +27,7 @@ from sweep.paths import StudyPaths
 from sweep.pool import DevicePool
 from sweep.presence import make_certain_gone
 from sweep.retention import Retention
+from sweep.schema import SweepConfig
 from sweep.settlement import Attempt, HaltError, Settlement
 from sweep.standing import Standing
 from sweep.storage import STORAGE_ERRORS

@@ -14,12 +14,13 @@ from rich.console import Console
 from sweep.card import DataCard, read_card
 from sweep.checkpoint import TRAINING_STATE, checkpoint_of_epoch
 from sweep.commands import read_status
-from sweep.config import SweepConfig, typed
+from sweep.config import typed
 from sweep.confirm import winner
 from sweep.errors import InputError, SweepError
 from sweep.model_card import model_card
 from sweep.opening import open_study
 from sweep.paths import StudyPaths
+from sweep.schema import SweepConfig
 from sweep.scoring import Scores, score_in_clean_process
 from sweep.status import chosen_trial
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from sweep.config import SweepConfig
 from sweep.errors import InputError
 from sweep.files import file_hash, write_text
 from sweep.paths import StudyPaths
+from sweep.schema import SweepConfig
 from sweep.space import SearchSpace
 
 FORMAT = 1

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sweep.config import TaskConfig
 from sweep.errors import InputError, did_you_mean
+from sweep.schema import TaskConfig
 
 _MANY = 50
 

@@ -13,9 +13,9 @@ from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from sweep.config import ModelConfig
 from sweep.errors import InputError, did_you_mean, reason_of
 from sweep.files import file_hash
+from sweep.schema import ModelConfig
 
 _PACKAGE = "package:"
 _FROM_FILE = "_is_hf_initialized"  # transformers' mark on parameters that were loaded, and on their modules

@@ -6,7 +6,7 @@ from typing import Any
 
 from sweep import __version__
 from sweep.card import DataCard
-from sweep.config import SweepConfig
+from sweep.schema import SweepConfig
 
 
 def model_card(

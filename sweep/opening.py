@@ -7,10 +7,11 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from optuna.study import Study
 
-from sweep.config import SweepConfig, typed
+from sweep.config import typed
 from sweep.errors import InputError, did_you_mean
 from sweep.paths import StudyPaths
 from sweep.sampler import build_pruner, build_sampler, grid_size
+from sweep.schema import SweepConfig
 from sweep.space import SearchSpace, parse_space
 from sweep.status import Status, study_status
 

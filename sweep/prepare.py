@@ -11,12 +11,13 @@ from omegaconf import DictConfig
 from sweep.arguments import batch_plan, training_arguments
 from sweep.baseline import baselines
 from sweep.card import DataCard
-from sweep.config import SweepConfig, typed
+from sweep.config import typed
 from sweep.devices import Machine, choose_devices, inspect_machine
 from sweep.errors import InputError, input_error
 from sweep.model import check_model, load_tokenizer, model_hash
 from sweep.paths import StudyPaths
 from sweep.presence import announce
+from sweep.schema import SweepConfig
 from sweep.space import Params, SearchSpace, parse_space
 from sweep.task import data_hash, save_split, split_task, tokenised, tokens_key
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from optuna.trial import Trial
 
-from sweep.config import ObjectiveConfig
+from sweep.schema import ObjectiveConfig
 
 EPOCH, VERDICT = "epoch:", "verdict:"
 ATTEMPTS, DEATHS, LIMIT, ERROR, LOG = "attempts", "deaths", "per_device_limit", "error", "log"

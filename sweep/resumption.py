@@ -7,7 +7,7 @@ from dataclasses import replace
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from sweep.config import SweepConfig, typed
+from sweep.config import typed
 from sweep.errors import InputError, did_you_mean
 from sweep.fingerprint import (
     Fingerprint,
@@ -24,6 +24,7 @@ from sweep.grammar import parse_override
 from sweep.groups import vary
 from sweep.launchers.local import LocalLauncher
 from sweep.paths import StudyPaths
+from sweep.schema import SweepConfig
 from sweep.space import SearchSpace, parse_space
 from sweep.tree import config_paths
 

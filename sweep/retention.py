@@ -12,9 +12,9 @@ from sweep.checkpoint import (
     complete_checkpoints,
     keep_weights,
 )
-from sweep.config import CheckpointsConfig
 from sweep.files import remove_folder
 from sweep.paths import StudyPaths, TrialPaths
+from sweep.schema import CheckpointsConfig
 
 
 @dataclass

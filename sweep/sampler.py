@@ -14,9 +14,9 @@ from optuna.samplers import BaseSampler, GridSampler, QMCSampler, RandomSampler
 from optuna.study import Study, create_study
 from optuna.trial import FrozenTrial, TrialState
 
-from sweep.config import SweepConfig
 from sweep.constraints import CONSTRAINTS
 from sweep.errors import InputError, SweepError, reason_of
+from sweep.schema import SweepConfig
 from sweep.space import SearchSpace
 
 _DRAWS = 200

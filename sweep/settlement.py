@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from sweep.config import SweepConfig
 from sweep.errors import SweepError
 from sweep.events import AttemptFailed, TrialEnded
 from sweep.launchers import Group
 from sweep.monitor import Monitor
 from sweep.paths import StudyPaths
+from sweep.schema import SweepConfig
 from sweep.study import count_death, fail_trial, requeue, set_per_device_limit, trial_of
 
 _ALIKE = 3  # first trials that fail for the same reason: the next ones would, too

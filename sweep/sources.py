@@ -8,9 +8,9 @@ from pathlib import Path
 import datasets
 import pandas as pd
 
-from sweep.config import TaskConfig
 from sweep.errors import InputError, did_you_mean, reason_of
 from sweep.reviews import load_reviews
+from sweep.schema import TaskConfig
 
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     # An empty field is missing; words like "NA" or "null" are texts of their own.

@@ -10,8 +10,8 @@ from bisect import bisect_right, insort
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from sweep.config import ObjectiveConfig
 from sweep.record import epochs_of, rank_key
+from sweep.schema import ObjectiveConfig
 
 
 class Standing:

@@ -10,10 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from sweep.checkpoint import IncompleteError, checkpoint_folders, checkpoint_of_epoch, read_checkpoint
-from sweep.config import ObjectiveConfig, SweepConfig
 from sweep.errors import InputError
 from sweep.paths import StudyPaths
 from sweep.record import ATTEMPTS, ERROR, best_of, epochs_of, rank_key
+from sweep.schema import ObjectiveConfig, SweepConfig
 from sweep.space import SearchSpace
 
 Status = dict[str, Any]

@@ -21,9 +21,9 @@ from sqlalchemy import update
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from sweep.config import SweepConfig
 from sweep.errors import InputError, SweepError, reason_of
 from sweep.paths import StudyPaths
+from sweep.schema import SweepConfig
 
 STORAGE_ERRORS = (StorageInternalError, SQLAlchemyError, sqlite3.Error)
 _SQLITE_PATIENCE = 60  # seconds to wait while another process writes

@@ -14,12 +14,12 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from sweep.config import ObjectiveConfig, SweepConfig
 from sweep.errors import InputError, SweepError, reason_of
 from sweep.files import sync, write_text
 from sweep.paths import StudyPaths
 from sweep.record import ATTEMPTS, DEATHS, ERROR, LIMIT, LOG, best_of, epochs_of
 from sweep.sampler import build_pruner, build_sampler
+from sweep.schema import ObjectiveConfig, SweepConfig
 from sweep.space import SearchSpace
 from sweep.storage import open_sqlite, open_storage
 

@@ -11,10 +11,11 @@ from typing import Any, cast
 import datasets
 from omegaconf import DictConfig, OmegaConf
 
-from sweep.config import ModelConfig, SweepConfig, TaskConfig, typed
+from sweep.config import typed
 from sweep.metrics import scorer
 from sweep.model import ModelTemplate, load_tokenizer
 from sweep.paths import StudyPaths
+from sweep.schema import ModelConfig, SweepConfig, TaskConfig
 from sweep.space import parse_space
 from sweep.storage import open_rank_storage, read_ahead
 from sweep.task import load_split, tokenised

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from sweep.card import DataCard
-from sweep.config import SweepConfig
 from sweep.paths import StudyPaths
 from sweep.pool import DevicePool
+from sweep.schema import SweepConfig
 from sweep.space import SearchSpace
 from sweep.status import Status, show_params, trial_count
 

@@ -13,11 +13,11 @@ import pandas as pd
 from filelock import FileLock
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-from sweep.config import ModelConfig, SweepConfig, TaskConfig
 from sweep.errors import InputError
 from sweep.labels import map_labels
 from sweep.model import load_tokenizer, tokenizer_key
 from sweep.paths import StudyPaths
+from sweep.schema import ModelConfig, SweepConfig, TaskConfig
 from sweep.sources import read_parts
 
 Frames = dict[str, pd.DataFrame]

@@ -8,11 +8,9 @@ keeps the last score. Each of these is closed below by overriding the method tha
 from __future__ import annotations
 
 import math
-import shutil
 import time
 import zlib
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,15 +21,15 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments, set_seed
 
 from sweep import checkpoint
-from sweep.config import ObjectiveConfig
 from sweep.errors import OutOfSpaceError, SweepError
 from sweep.events import CheckpointSaved, EpochDone, TrialStarted
 from sweep.layer_decay import decay_by_layer
 from sweep.length_groups import LengthGroupedEpochSampler
 from sweep.record import TrialRecord, out_of_patience
+from sweep.schema import ObjectiveConfig
 from sweep.trial_parts import Link, Paused, StepReporter, TrialParts
+from sweep.writing import CheckpointWriter
 
-_SLACK = 8_000_000  # bytes of a checkpoint beside model and optimizer: tokenizer, state, logs
 _T = TypeVar("_T")
 
 
@@ -62,8 +60,6 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         self._record: TrialRecord | None = None
         self._verdict: type[BaseException] | None = None
         self._saving = False
-        self._disk, self._flushing = ThreadPoolExecutor(1), Future[None]()
-        self._flushing.set_result(None)
         self._epoch_started = time.monotonic()
         self.number: int | None = None
 
@@ -83,6 +79,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
             self._record = TrialRecord(trial, self._objective)
         limit = self._agree(self._record.per_device_limit if self._record else None)
         self._parts = self._build(params, trial.number, limit)
+        self._writer = CheckpointWriter(self._parts.paths, self._link.send)
         search = (self.hp_search_backend, self.hp_space, self.compute_objective)
         super().__init__(**self._parts.trainer_arguments, callbacks=[StepReporter(trial.number, self._link)])
         self.hp_search_backend, self.hp_space, self.compute_objective = search
@@ -95,7 +92,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
             return None
         self._epoch_started = time.monotonic()
         output = super().train(start or None, trial, ignore_keys_for_eval)
-        self._flushing.result()
+        self._writer.wait()
         # All epochs were done before a crash came in between the last commit and the end.
         self._set_objective()
         return output
@@ -187,20 +184,23 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         """Let upstream write into a staging folder, then commit it on rank 0."""
         step, first = self.state.global_step, self.args.process_index == 0
         if first:
-            self._flushing.result()
-            self._make_room(step)
+            self._writer.make_room(step, self._saved_tensors())
         self._barrier()
         self._saving = True
         try:
             super()._save_checkpoint(model, trial)
             self._barrier()
             if first:
-                self._commit(step)
+                epoch = round(self.state.epoch)
+                best = self._record.best if self._record is not None else None
+                saved = CheckpointSaved(self._trial.number, epoch, best.epoch if best else epoch)
+                settings = self._parts.config
+                self._writer.commit(saved, step, self.args.world_size, self._last_scores, settings)
         except Exception as error:
             # Not every library says so: torch.save ends in "unexpected pos 64 vs 0" on a full disk.
-            short = self._shortage(checkpoint.staged_bytes(self._parts.paths, step))
+            short = self._writer.shortage(step, self._saved_tensors())
             if first:
-                checkpoint.discard_staging(self._parts.paths, step)
+                self._writer.discard(step)
             if short is not None:
                 raise OutOfSpaceError(short) from error
             raise
@@ -208,49 +208,11 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
             self._saving = False
         self._barrier()
 
-    def _make_room(self, step: int) -> None:
-        """Check the space, then prepare the place for a checkpoint.
-
-        Raises:
-            OutOfSpaceError: the disk has less room than model and optimizer need.
-        """
-        if (short := self._shortage(0)) is not None:
-            raise OutOfSpaceError(short)
-        checkpoint.prepare_staging(self._parts.paths, step)
-
-    def _shortage(self, written: int) -> str | None:
-        """What is missing for a checkpoint of which `written` bytes are on disk, or None."""
+    def _saved_tensors(self) -> list[object]:
+        """What most of a checkpoint is."""
         assert self.model is not None
-        tensors = [*self.model.state_dict().values()]
-        tensors += [t for state in self.optimizer.state.values() for t in state.values()]
-        needed = _SLACK + sum(t.nbytes for t in tensors if isinstance(t, torch.Tensor))
-        free = shutil.disk_usage(self._parts.paths.root).free
-        if free + written >= needed:
-            return None
-        return (
-            f"a checkpoint needs {needed / 1e6:.0f} MB and {self._parts.paths.root} has "
-            f"{(free + written) / 1e6:.0f} MB left"
-        )
-
-    def _commit(self, step: int) -> None:
-        """Complete the checkpoint; the disk gets it while the next epoch is trained."""
-        epoch = round(self.state.epoch)
-        committed = checkpoint.commit(
-            self._parts.paths,
-            trial=self._trial.number,
-            epoch=epoch,
-            step=step,
-            world_size=self.args.world_size,
-            metrics=self._last_scores,
-            config=self._parts.config,
-        )
-        best = self._record.best if self._record is not None else None
-        saved = CheckpointSaved(self._trial.number, epoch, best.epoch if best else epoch)
-        self._flushing = self._disk.submit(self._flush, committed, saved)
-
-    def _flush(self, committed: checkpoint.Checkpoint, saved: CheckpointSaved) -> None:
-        checkpoint.flush(committed)
-        self._link.send(saved)  # the driver may remove the one before it now
+        state = (t for values in self.optimizer.state.values() for t in values.values())
+        return [*self.model.state_dict().values(), *state]
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Restore the generators; after a change of the number of ranks seed them from the epoch.
@@ -269,7 +231,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         super()._maybe_log_save_evaluate(*args, **kwargs)
         if self._verdict is not None:
-            self._flushing.result()
+            self._writer.wait()
             self._set_objective()
             raise self._verdict()
 

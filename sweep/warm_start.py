@@ -6,10 +6,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from sweep.config import SweepConfig, typed
+from sweep.config import typed
 from sweep.errors import InputError, did_you_mean, input_error
 from sweep.opening import open_study
 from sweep.sampler import grid_size
+from sweep.schema import SweepConfig
 from sweep.space import Params, SearchSpace, parse_space
 from sweep.standing import Standing
 from sweep.study import load_study, trial_of

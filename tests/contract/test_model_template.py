@@ -10,8 +10,8 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModel
 
-from sweep.config import ModelConfig
 from sweep.model import ModelTemplate, load_model
+from sweep.schema import ModelConfig
 
 _SMALL = {
     "vocab_size": 90,

@@ -13,8 +13,9 @@ import pytest
 from optuna.trial import TrialState
 
 from sweep.compose import compose
-from sweep.config import SweepConfig, typed
+from sweep.config import typed
 from sweep.paths import StudyPaths
+from sweep.schema import SweepConfig
 from sweep.storage import open_rank_storage
 from sweep.study import create_study
 from tests.postgres import postgres

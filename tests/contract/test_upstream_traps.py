@@ -15,10 +15,10 @@ from omegaconf import OmegaConf
 from transformers import DataCollatorWithPadding
 
 from sweep.arguments import training_arguments
-from sweep.config import ModelConfig, ObjectiveConfig, SweepConfig, TrainerConfig
 from sweep.model import load_model, load_tokenizer
 from sweep.paths import StudyPaths
 from sweep.record import best_of, epochs_of
+from sweep.schema import ModelConfig, ObjectiveConfig, SweepConfig, TrainerConfig
 from sweep.study import load_study
 from sweep.trainer import SweepTrainer
 from sweep.trial_parts import Link, TrialParts

@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from sweep.commands import read_status, resume
-from sweep.config import ObjectiveConfig
 from sweep.launchers import local
 from sweep.record import rank_key
 from sweep.results import compare_results, study_result
+from sweep.schema import ObjectiveConfig
 from tests.conftest import RunStudy
 from tests.faults import points
 from tests.faults.points import Point, landed, plan

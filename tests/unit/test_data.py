@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.compose import compose
-from sweep.config import SweepConfig, TaskConfig, typed
+from sweep.config import typed
 from sweep.errors import InputError, SweepError
 from sweep.labels import map_labels
 from sweep.paths import StudyPaths
 from sweep.reviews import reviews_file
+from sweep.schema import SweepConfig, TaskConfig
 from sweep.sources import read_parts
 from sweep.task import data_hash, load_split, save_split, split_task, tokenised
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.arguments import BatchPlan, batch_plan
-from sweep.config import LauncherConfig, TrainerConfig
 from sweep.devices import Device, Machine, choose_devices
 from sweep.errors import InputError
 from sweep.pool import DevicePool
+from sweep.schema import LauncherConfig, TrainerConfig
 
 GPU8 = Machine(tuple((f"H100-{i}", f"GPU-uuid-{i}") for i in range(8)), tuple(range(64)), 512 * 10**9)
 LAPTOP = Machine((), (0, 1), 8 * 10**9)

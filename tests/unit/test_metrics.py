@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
-from sweep.config import ObjectiveConfig
 from sweep.errors import InputError
 from sweep.metrics import Scorer, compute_metrics, scorer
+from sweep.schema import ObjectiveConfig
 
 _SCORERS: dict[str, Scorer] = {}
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.checkpoint import commit, complete_checkpoints, prepare_staging
-from sweep.config import CheckpointsConfig
 from sweep.paths import StudyPaths
 from sweep.retention import Retention
+from sweep.schema import CheckpointsConfig
 
 _BYTES = 100
 

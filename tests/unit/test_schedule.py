@@ -12,13 +12,13 @@ from optuna.study import Study
 from optuna.trial import TrialState
 from rich.console import Console
 
-from sweep.config import SweepConfig
 from sweep.devices import Device
 from sweep.driver import Driver
 from sweep.events import Event, TrialEnded, TrialStarted
 from sweep.monitor import Monitor
 from sweep.paths import StudyPaths
 from sweep.pool import DevicePool
+from sweep.schema import SweepConfig
 from sweep.study import create_study
 
 _GPUS = [Device("cuda", n, f"GPU {n}", f"GPU-uuid-{n}") for n in range(8)]

@@ -14,11 +14,12 @@ from optuna.trial import TrialState
 from sqlalchemy import event
 
 from sweep.compose import compose
-from sweep.config import ObjectiveConfig, SweepConfig, typed
+from sweep.config import typed
 from sweep.errors import InputError
 from sweep.paths import StudyPaths
 from sweep.record import TrialRecord
 from sweep.sampler import build_pruner, build_sampler, grid_size
+from sweep.schema import ObjectiveConfig, SweepConfig
 from sweep.space import SearchSpace, parse_space
 from sweep.standing import Standing
 from sweep.storage import open_rank_storage, read_ahead

@@ -1,0 +1,138 @@
+"""The settings of a study or trial, with their types and defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweep.errors import InputError
+
+AUTO = "auto"  # of trainer.bf16: measured when the study is made
+
+
+@dataclass
+class StudyConfig:
+    name: str = "???"
+    n_trials: int = 1
+    timeout: int | None = None
+    max_epochs: int | None = None
+    patience: int | None = None
+    seed: int = 0
+    output_dir: str = "outputs"
+    enqueue: list[Any] = field(default_factory=list)
+    source: str | None = None  # in the config `from`, which Python keeps for itself
+    from_top: int = 3
+
+
+@dataclass
+class ObjectiveConfig:
+    metric: str = "accuracy"
+    direction: str = "maximize"
+    f1_average: str = "auto"
+    epoch: str = "best"
+    patience: int | None = None
+
+    def average(self, num_labels: int) -> str:
+        """scikit-learn's name of the F1 average for data of `num_labels` classes.
+
+        Raises:
+            InputError: binary asked for more than two classes.
+        """
+        if self.f1_average == "auto":
+            return "binary" if num_labels == 2 else "macro"
+        if self.f1_average == "binary" and num_labels > 2:
+            raise InputError(
+                f"objective.f1_average=binary needs two classes and the data has {num_labels}: "
+                "use macro, micro or weighted."
+            )
+        return self.f1_average
+
+
+@dataclass
+class TaskConfig:
+    kind: str = "files"
+    name: str = "files"
+    path: str | None = None
+    subset: str | None = None
+    text_column: str = "text"
+    label_column: str = "label"
+    label_names: list[str] | None = None
+    validation_path: str | None = None
+    test_path: str | None = None
+    validation_fraction: float = 0.15
+    test_fraction: float = 0.15
+    limit: int | None = None
+    max_length: int = 128
+
+
+@dataclass
+class ModelConfig:
+    path: str = "???"
+    revision: str | None = None
+    num_hidden_layers: int | None = None
+    freeze_embeddings: bool = False
+    freeze_layers: int = 0
+    trust_remote_code: bool = False
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TrainerConfig:
+    """What this project gives a meaning of its own; `arguments` go to TrainingArguments as is."""
+
+    num_train_epochs: int = 3
+    global_batch_size: int = 32
+    max_per_device_batch_size: int | None = None
+    eval_batch_size: int = 64
+    layerwise_lr_decay: float = 1.0
+    seed: int = 0
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class StorageConfig:
+    url: str | None = None
+
+
+@dataclass
+class LauncherConfig:
+    """`hang_timeout` is None for half of `collective_timeout`."""
+
+    kind: str = "local"
+    accelerator: str = "auto"
+    devices: Any = "auto"
+    devices_per_trial: int = 1
+    trials_per_device: int = 1
+    backend: str = "auto"
+    collective_timeout: int = 1800
+    hang_timeout: int | None = None
+    max_attempts: int = 3
+    on_oom: str = "shrink"
+
+    def patience(self) -> float:
+        """Seconds that ranks may be silent."""
+        return self.collective_timeout / 2 if self.hang_timeout is None else self.hang_timeout
+
+
+@dataclass
+class CheckpointsConfig:
+    keep: str = "best"
+    top_k: int = 1
+    max_bytes: int | None = None
+
+
+@dataclass
+class SweepConfig:
+    """One config, resolved: of a study, or of a trial after its parameters were applied."""
+
+    study: StudyConfig = field(default_factory=StudyConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    space: dict[str, Any] = field(default_factory=dict)
+    sampler: dict[str, Any] = field(default_factory=dict)
+    pruner: dict[str, Any] = field(default_factory=dict)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
+    checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
