@@ -26,7 +26,7 @@ from sweep.arguments import training_arguments
 from sweep.config import typed
 from sweep.devices import Device
 from sweep.errors import OutOfSpaceError, SweepError, reason_of
-from sweep.events import PAUSE, AttemptFailed, Event, TrialEnded, TrialPaused
+from sweep.events import PAUSE, AttemptFailed, Event, TrialEnded, TrialParked, TrialPaused
 from sweep.files import chain, is_out_of_space, write_text, yaml_text
 from sweep.fingerprint import trial_hash
 from sweep.metrics import compute_metrics
@@ -38,7 +38,7 @@ from sweep.storage import STORAGE_ERRORS, trial_state
 from sweep.study import search_arguments
 from sweep.study_parts import StudyParts
 from sweep.trainer import SweepTrainer
-from sweep.trial_parts import Link, Paused, TrialParts
+from sweep.trial_parts import Link, Parked, Paused, TrialParts
 
 EXIT_FAILED = 1
 EXIT_DRIVER_GONE = 3
@@ -133,6 +133,9 @@ def _search(rank: _Rank, trainer: SweepTrainer) -> None:
         )
     except TrialPruned:  # ranks other than 0: no study catches it there
         pass
+    except Parked:
+        assert trainer.number is not None
+        ended = TrialParked(trainer.number)
     except Paused:
         assert trainer.number is not None
         ended = TrialPaused(trainer.number)
@@ -181,7 +184,9 @@ def _trainer(rank: _Rank) -> SweepTrainer:
                 "eval_dataset": data["validation"],
                 "processing_class": tokenizer,
                 "data_collator": DataCollatorWithPadding(tokenizer),
-                "compute_metrics": compute_metrics(trial.objective.average(len(label_names))),
+                "compute_metrics": compute_metrics(
+                    trial.objective.average(len(label_names)), trial.task.metrics
+                ),
             },
             lengths,
             paths,

@@ -10,12 +10,13 @@ from sweep.errors import did_you_mean
 from sweep.schema import AUTO, SweepConfig, TaskConfig
 
 DATA_FILES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+_METRICS = ("accuracy", "f1", "loss")
 _CHOICES = {
-    "objective.metric": ("accuracy", "f1", "loss"),
     "objective.direction": ("maximize", "minimize"),
     "objective.epoch": ("best", "last"),
     "objective.f1_average": ("auto", "binary", "macro", "micro", "weighted"),
     "task.kind": ("reviews", "files", "hub"),
+    "model.adapter.kind": ("none", "lora"),
     "launcher.kind": ("local",),
     "launcher.accelerator": ("auto", "cpu", "cuda"),
     "launcher.backend": ("auto", "gloo", "nccl"),
@@ -32,6 +33,8 @@ _POSITIVE = (
     "task.limit",
     "task.max_length",
     "model.num_hidden_layers",
+    "model.adapter.rank",
+    "model.adapter.alpha",
     "trainer.num_train_epochs",
     "trainer.global_batch_size",
     "trainer.max_per_device_batch_size",
@@ -63,8 +66,13 @@ def value_problems(config: SweepConfig, values: dict[str, Any]) -> list[str]:
         if value is not None and float(value) <= 0:
             problems.append(f"{path}={value!r} must be at least 1.")
     metric, direction = config.objective.metric, config.objective.direction
+    if metric not in _METRICS and config.task.metrics is None:
+        problems.append(
+            f"objective.metric={metric!r} is not one of {', '.join(_METRICS)}."
+            f"{did_you_mean(metric, _METRICS)} One of your own comes from task.metrics=my_module.my_function."
+        )
     better = "minimize" if metric == "loss" else "maximize"
-    if direction in _CHOICES["objective.direction"] and direction != better:
+    if metric in _METRICS and direction in _CHOICES["objective.direction"] and direction != better:
         problems.append(
             f"objective.direction={direction} would look for the worst {metric}: "
             f"add objective.direction={better}."

@@ -22,6 +22,7 @@ from sweep.presence import driving
 from sweep.recovery import after_checkpoint, recover, take_choice
 from sweep.resumption import changed_config, compare, compare_model
 from sweep.retention import Retention
+from sweep.sampler import build_pruner
 from sweep.schema import SweepConfig
 from sweep.space import SearchSpace
 from sweep.standing import Standing
@@ -88,7 +89,7 @@ def resume(root: Path, words: list[str], widen: bool, console: Console) -> int:
         status = state_of(study, config, paths, space)
         if over := _over(config, study, status, paths):
             # The driver may have died after the last trial's last word, before its own.
-            recover(study, paths, [], console)
+            recover(study, paths, [], build_pruner(config), console)
             retention = Retention(paths, config.checkpoints, Monitor(console).note)
             ranking = Standing(study, config.objective).ranking()
             retention.open(on_disk(study, config.objective), ranking)
@@ -97,7 +98,7 @@ def resume(root: Path, words: list[str], widen: bool, console: Console) -> int:
             return 0
         compare_model(begun, cfg, paths, launcher, console)
         save_config(cfg, paths)
-        recover(study, paths, later, console)
+        recover(study, paths, later, build_pruner(config), console)
         with console.status("Checking the config; importing torch and transformers …"):
             machine = launcher.call("sweep.prepare:check_study", cfg)
         return _run(config, space, paths, study, launcher, machine, read_card(paths), console)

@@ -12,12 +12,14 @@ from types import FrameType
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from sweep.agenda import Agenda
 from sweep.events import (
     AttemptFailed,
     CheckpointSaved,
     EpochDone,
     Event,
     TrialEnded,
+    TrialParked,
     TrialPaused,
     TrialStarted,
 )
@@ -29,16 +31,13 @@ from sweep.presence import make_certain_gone
 from sweep.retention import Retention
 from sweep.schema import SweepConfig
 from sweep.settlement import Attempt, HaltError, Settlement
-from sweep.standing import Standing
 from sweep.storage import STORAGE_ERRORS
 from sweep.study import (
     best_epoch,
-    epochs_spent,
     on_disk,
     requeue,
     save_seconds_spent,
     seconds_spent,
-    waiting,
 )
 
 _WAIT = 0.5  # seconds between looks at the signals
@@ -60,7 +59,6 @@ class Driver:
     ) -> None:
         self._config, self._paths, self._study = config, paths, study
         self._launcher, self._pool, self._monitor = launcher, pool, monitor
-        self._n_trials = n_trials
         self._active: list[Attempt] = []
         self._signals: list[int] = []
         self._stopping = False
@@ -69,9 +67,9 @@ class Driver:
         self._ended: list[FrozenTrial] = []
         self._orphans = self._patience_said = False
         self._spent_before, self._begun = seconds_spent(study), time.monotonic()
-        self._standing = Standing(study, config.objective)
-        self._epochs = epochs_spent(study)
-        self._settlement = Settlement(config, paths, study, monitor, self._on_end)
+        self._agenda = Agenda(config, study, n_trials)
+        self._standing = self._agenda.standing
+        self._settlement = Settlement(config, paths, study, monitor, self._on_end, self._agenda.park)
         self._retention = Retention(paths, config.checkpoints, monitor.note)
 
     def run(self) -> int:
@@ -91,7 +89,7 @@ class Driver:
                 attempt.group.kill()
                 attempt.group.close()
             with contextlib.suppress(*STORAGE_ERRORS):  # a resume does the same
-                requeue(self._study)
+                requeue(self._study, keep=self._agenda.parked)
                 save_seconds_spent(self._study, self.seconds())
             for number, handler in old.items():
                 signal.signal(number, handler)
@@ -119,26 +117,14 @@ class Driver:
             if not self._active:
                 if self._halted is not None:
                     raise self._halted
+                if not self._stopping:
+                    for trial in self._agenda.end_parked():
+                        self._on_end(trial)
+                    self._retain()
                 return 128 + self._signals[0] if self._signals else 0
             wait([w for a in self._active for w in a.group.waitables()], timeout=_WAIT)
             for attempt in list(self._active):
                 self._look_at(attempt)
-
-    def _spent(self) -> str | None:
-        """The budget that is used up, beside the trials; running trials then pause after their epochs."""
-        study = self._config.study
-        if study.timeout is not None and self.seconds() >= study.timeout:
-            return f"study.timeout={study.timeout} s"
-        if study.max_epochs is not None and self._epochs_with_those_in_flight() >= study.max_epochs:
-            return f"study.max_epochs={study.max_epochs}"
-        return None
-
-    def _epochs_with_those_in_flight(self) -> int:
-        """A trial that is asked to pause finishes its epoch first."""
-        running = (
-            self._epochs.get(a.number, 0) < a.epochs if a.number is not None else True for a in self._active
-        )
-        return sum(self._epochs.values()) + sum(running)
 
     def _stop(self, now: bool = False) -> None:
         self._stopping = True
@@ -149,17 +135,18 @@ class Driver:
     def _start_attempts(self) -> None:
         if self._orphans:  # a trial that will wait again; a start now could take a new one instead
             return
-        budget = self._n_trials - self._standing.finished - len(self._active)
-        if self._standing.out_of_patience(self._config.study.patience):
+        if self._agenda.out_of_patience():
             self._say_out_of_patience()
-            # What was begun is finished, and may still become better.
-            budget = min(budget, waiting(self._study) - sum(a.number is None for a in self._active))
-        while budget > 0 and self._spent() is None and (devices := self._pool.lease()) is not None:
+        while self._pool.has_room() and self._spent() is None and self._agenda.may_start(self._active):
+            devices = self._pool.lease()
+            assert devices is not None
             self._started += 1
             name = time.strftime(f"%Y%m%dT%H%M%SZ-{os.getpid()}-{self._started}", time.gmtime())
             group = self._launcher.start(self._paths.root, name, devices)
             self._active.append(Attempt(name, group, time.monotonic()))
-            budget -= 1
+
+    def _spent(self) -> str | None:
+        return self._agenda.spent(self.seconds(), self._active)
 
     def _say_out_of_patience(self) -> None:
         if not self._patience_said:
@@ -194,9 +181,9 @@ class Driver:
         attempt.heard = time.monotonic()
         if isinstance(event, TrialStarted):
             attempt.number, attempt.epochs = event.number, event.epochs
-            self._epochs[event.number] = event.kept
+            self._agenda.started(event)
         elif isinstance(event, EpochDone):
-            self._epochs[event.number] = event.epoch
+            self._agenda.finished_epoch(event)
             if self._config.study.timeout is not None:
                 save_seconds_spent(self._study, self.seconds())
         elif isinstance(event, CheckpointSaved):
@@ -205,6 +192,8 @@ class Driver:
             attempt.ended = True
         elif isinstance(event, TrialPaused):
             attempt.paused = True
+        elif isinstance(event, TrialParked):
+            attempt.parked = True
         elif isinstance(event, AttemptFailed):
             attempt.number = event.number if attempt.number is None else attempt.number
             attempt.failures.append(event)
@@ -229,7 +218,8 @@ class Driver:
     def _reclaim_orphans(self) -> None:
         """Trials whose rank 0 died between asking and telling go back to the queue."""
         if self._orphans and all(attempt.number is not None for attempt in self._active):
-            requeue(self._study, keep={a.number for a in self._active if a.number is not None})
+            mine = {a.number for a in self._active if a.number is not None}
+            requeue(self._study, keep=mine | self._agenda.parked.keys())
             self._orphans = False
 
     def _on_end(self, trial: FrozenTrial) -> None:

@@ -60,6 +60,13 @@ class TrialPaused:
 
 
 @dataclass(frozen=True)
+class TrialParked:
+    """Stopped by a pruner after a committed epoch; it may be promoted later."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class AttemptFailed:
     """An exception on one rank.
 
@@ -78,5 +85,14 @@ class AttemptFailed:
     per_device: int | None = None
 
 
-Event = TrialStarted | StepDone | EpochDone | CheckpointSaved | TrialEnded | TrialPaused | AttemptFailed
+Event = (
+    TrialStarted
+    | StepDone
+    | EpochDone
+    | CheckpointSaved
+    | TrialEnded
+    | TrialPaused
+    | TrialParked
+    | AttemptFailed
+)
 PAUSE = "pause"

@@ -61,6 +61,10 @@ def export(root: Path, number: int | None, to: Path | None, console: Console) ->
     try:
         with console.status("Writing the model and scoring it in a clean process …"):
             shutil.copytree(found.path, staging, ignore=shutil.ignore_patterns(*TRAINING_STATE))
+            if config.model.adapter.kind != "none":
+                from sweep.model import merge_adapter  # torch, which other exports leave to the clean process
+
+                merge_adapter(staging, config.model, card.label_names)
             _fix_length(staging, config.task.max_length)
             scores = score_in_clean_process(
                 staging,

@@ -8,8 +8,11 @@ from typing import Any
 
 import evaluate
 import numpy as np
+from hydra.utils import get_method
 
+from sweep.errors import InputError, reason_of
 from sweep.paths import metric_script
+from sweep.record import STANDARD_METRICS
 
 Scorer = Callable[[Sequence[int], Sequence[int]], dict[str, float]]
 
@@ -35,15 +38,43 @@ def scorer(average: str) -> Scorer:
     return score
 
 
-def compute_metrics(average: str) -> Callable[[Any], dict[str, float]]:
-    """Trainer's `compute_metrics`: logits of shape (n, classes) and labels (n,) -> scores."""
-    score = scorer(average)
+def own_metrics(target: str | None) -> Scorer:
+    """The user's function (predictions, references) -> name -> value, by its dotted name; or one without any.
+
+    Raises:
+        InputError: it cannot be imported, fails, or returns something else.
+    """
+    if target is None:
+        return lambda predictions, references: {}
+    try:
+        function: Scorer = get_method(target)
+        found = function([0, 1, 1], [0, 1, 0])
+        numbers = {str(name): float(value) for name, value in found.items()}
+    except Exception as error:
+        raise InputError(
+            f"task.metrics={target} cannot be used: {reason_of(error)}. It must be a function in a module "
+            "that Python finds from here; it gets the predicted and the true class numbers and returns a "
+            "map of names and numbers."
+        ) from None
+    if taken := sorted(numbers.keys() & STANDARD_METRICS):
+        raise InputError(
+            f"task.metrics={target} returns {', '.join(taken)}, which exist already: rename them."
+        )
+    return function
+
+
+def compute_metrics(average: str, target: str | None = None) -> Callable[[Any], dict[str, float]]:
+    """Trainer's `compute_metrics`: logits of shape (n, classes) and labels (n,) -> scores.
+
+    `average` is that of F1, `target` names the user's own metrics, see `own_metrics`.
+    """
+    score, more = scorer(average), own_metrics(target)
 
     def compute(prediction: Any) -> dict[str, float]:
         logits = prediction.predictions
         if isinstance(logits, tuple):  # some heads return hidden states behind the logits
             logits = logits[0]
-        labels = prediction.label_ids
-        return score(np.argmax(logits, axis=-1).tolist(), np.asarray(labels).tolist())
+        found, true = np.argmax(logits, axis=-1).tolist(), np.asarray(prediction.label_ids).tolist()
+        return {**score(found, true), **{name: float(value) for name, value in more(found, true).items()}}
 
     return compute

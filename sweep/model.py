@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
 from collections.abc import Callable
@@ -13,9 +14,10 @@ from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from sweep.adapter import merge, with_adapter
 from sweep.errors import InputError, did_you_mean, reason_of
 from sweep.files import file_hash
-from sweep.schema import ModelConfig
+from sweep.schema import AdapterConfig, ModelConfig
 
 _PACKAGE = "package:"
 _FROM_FILE = "_is_hf_initialized"  # transformers' mark on parameters that were loaded, and on their modules
@@ -128,7 +130,13 @@ def _load(model: ModelConfig, label_names: list[str]) -> tuple[Any, set[str]]:
     # not, and its loss would come out multiplied by ranks and accumulation steps.
     loaded.accepts_loss_kwargs = False
     _freeze(loaded, model)
-    return loaded, {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    drawn = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    return with_adapter(loaded, model, drawn), drawn
+
+
+def merge_adapter(folder: Path, model: ModelConfig, label_names: list[str]) -> None:
+    """Turn the adapter that a trial of `model` left in `folder` into a whole model."""
+    merge(folder, load_model(dataclasses.replace(model, adapter=AdapterConfig()), label_names))
 
 
 class ModelTemplate:

@@ -14,9 +14,11 @@ from sweep.events import (
     Event,
     StepDone,
     TrialEnded,
+    TrialParked,
     TrialPaused,
     TrialStarted,
 )
+from sweep.record import STANDARD_METRICS
 from sweep.status import show_params
 
 
@@ -69,6 +71,9 @@ class Monitor:
             self._remove_bar(event.number)
             if event.state == "PRUNED":
                 self._say(f"trial {event.number}  stopped early by the pruner")
+        elif isinstance(event, TrialParked):
+            self._remove_bar(event.number)
+            self._say(f"trial {event.number}  parked by the pruner; it goes on if its rung deserves it")
         elif isinstance(event, TrialPaused):
             self._remove_bar(event.number)
             self._say(f"trial {event.number}  paused after its epoch")
@@ -106,9 +111,10 @@ class Monitor:
 
     def _epoch(self, event: EpochDone) -> None:
         m = event.metrics
+        own = "".join(f"{name} {m[name]:.4f}  " for name in m if name not in STANDARD_METRICS)
         self._say(
             f"trial {event.number}  epoch {event.epoch}  accuracy {m['accuracy']:.4f}  "
-            f"F1 {m['f1']:.4f}  loss {m['loss']:.4f}  time {m['seconds']:.1f} s"
+            f"F1 {m['f1']:.4f}  loss {m['loss']:.4f}  {own}time {m['seconds']:.1f} s"
         )
 
     def _step(self, event: StepDone) -> None:

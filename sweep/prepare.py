@@ -13,10 +13,12 @@ from sweep.baseline import baselines
 from sweep.card import DataCard
 from sweep.config import typed
 from sweep.devices import Machine, choose_devices, inspect_machine
-from sweep.errors import InputError, input_error
+from sweep.errors import InputError, did_you_mean, input_error
+from sweep.metrics import own_metrics
 from sweep.model import check_model, load_tokenizer, model_hash
 from sweep.paths import StudyPaths
 from sweep.presence import announce
+from sweep.record import STANDARD_METRICS
 from sweep.schema import SweepConfig
 from sweep.space import Params, SearchSpace, parse_space
 from sweep.task import data_hash, save_split, split_task, tokenised, tokens_key
@@ -36,6 +38,13 @@ def check_study(cfg: DictConfig) -> Machine:
     """
     config, space = typed(cfg), parse_space(cfg)
     problems: list[str] = []
+    own = own_metrics(config.task.metrics)([0, 1], [0, 1])
+    if config.objective.metric not in {*STANDARD_METRICS, *own}:
+        near = did_you_mean(config.objective.metric, own)
+        problems.append(
+            f"objective.metric={config.objective.metric!r} is not among what "
+            f"task.metrics={config.task.metrics} returns: {', '.join(own)}.{near}"
+        )
     machine = inspect_machine()
     use_cpu = choose_devices(machine, config.launcher, config.study.n_trials)[0].kind == "cpu"
     for params in [{}, *space.corners()]:

@@ -14,10 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial, Trial
 
+from sweep.asha import PromotingPruner
 from sweep.schema import ObjectiveConfig
 
+_SPEEDS = ("runtime", "samples_per_second", "steps_per_second", "seconds")
+# What every epoch has; others are the user's own.
+STANDARD_METRICS = frozenset({"accuracy", "f1", "loss", "train_loss", "learning_rate", "epoch", *_SPEEDS})
 EPOCH, VERDICT = "epoch:", "verdict:"
 ATTEMPTS, DEATHS, LIMIT, ERROR, LOG = "attempts", "deaths", "per_device_limit", "error", "log"
 
@@ -45,6 +49,12 @@ def best_of(epochs: Mapping[int, Mapping[str, float]], objective: ObjectiveConfi
     sign = -1 if objective.direction == "maximize" else 1
     epoch = min(epochs, key=lambda n: (sign * epochs[n][objective.metric], n))
     return Best(epoch, epochs[epoch][objective.metric])
+
+
+def parked_after(trial: FrozenTrial) -> int | None:
+    """The epoch after which a promoting pruner stopped a trial that has not ended; None if it goes on."""
+    last = max(trial.intermediate_values, default=0)
+    return last if trial.user_attrs.get(f"{VERDICT}{last}", {}).get("prune") else None
 
 
 def rank_key(
@@ -142,6 +152,11 @@ class TrialRecord:
         for name, value in verdict["notes"].items():
             self._trial.storage.set_trial_system_attr(self._trial._trial_id, name, value)
         return bool(verdict["prune"])
+
+    @property
+    def promotes(self) -> bool:
+        """Whether a trial that the pruner stops may go on some day."""
+        return isinstance(self._trial.study.pruner, PromotingPruner)
 
     def asked_last(self, epoch: int) -> bool:
         """Whether `epoch` is the last one that had been reported when this attempt began."""

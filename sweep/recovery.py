@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
@@ -17,11 +18,13 @@ from sweep.monitor import kept_epochs
 from sweep.paths import StudyPaths, TrialPaths
 from sweep.presence import make_certain_gone
 from sweep.record import epochs_of
-from sweep.study import requeue
+from sweep.study import parked_trials, requeue
 from sweep.summary import quoted
 
 
-def recover(study: Study, paths: StudyPaths, unwanted: list[Path], console: Console) -> None:
+def recover(
+    study: Study, paths: StudyPaths, unwanted: list[Path], pruner: BasePruner, console: Console
+) -> None:
     """Bring a study back to where its driver can start. The caller holds the study's lock.
 
     `unwanted` are checkpoints that are given up, see `after_checkpoint`.
@@ -36,12 +39,12 @@ def recover(study: Study, paths: StudyPaths, unwanted: list[Path], console: Cons
         remove_folder(folder)
     for log in paths.trials.glob(".starting-*"):
         log.unlink()
-    interrupted = set(requeue(study))
+    interrupted = set(requeue(study, keep=parked_trials(study, pruner)))
     for trial in study.get_trials(deepcopy=False):
         own = paths.trial(trial.number)
         if own.root.is_dir():
             sweep_debris(own)
-        if trial.state == TrialState.WAITING:
+        if trial.state == TrialState.WAITING and (own.root.is_dir() or trial.number in interrupted):
             with console.status(f"Checking the checkpoints of trial {trial.number} …"):
                 kept = _kept(trial, paths, trial.number in interrupted)
             say(f"trial {trial.number}: {kept}")

@@ -32,8 +32,8 @@ def study_result(root: Path) -> dict[str, Any]:
     ]
     weights = None
     if status["best"] is not None and status["best"]["checkpoint"] is not None:
-        file = Path(status["best"]["checkpoint"]) / "model.safetensors"
-        weights = hashlib.sha256(file.read_bytes()).hexdigest()
+        files = sorted(Path(status["best"]["checkpoint"]).glob("*.safetensors"))
+        weights = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     return {"trials": trials, "weights": weights}
 
 

@@ -28,7 +28,7 @@ from sweep.schema import SweepConfig
 from sweep.space import SearchSpace, parse_space
 from sweep.tree import config_paths
 
-_AT_LAUNCH = ("study.enqueue", "study.from", "study.from_top")
+_AT_LAUNCH = ("study.enqueue", "study.from", "study.source", "study.from_top")
 
 
 def changed_config(old: DictConfig, overrides: list[str]) -> DictConfig:

@@ -10,10 +10,11 @@ import numpy as np
 from hydra.utils import get_class
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler, GridSampler, QMCSampler, RandomSampler
+from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler, RandomSampler
 from optuna.study import Study, create_study
 from optuna.trial import FrozenTrial, TrialState
 
+from sweep.cma_es import RetoldCmaEsSampler
 from sweep.constraints import CONSTRAINTS
 from sweep.errors import InputError, SweepError, reason_of
 from sweep.schema import SweepConfig
@@ -73,6 +74,9 @@ class SeededSampler(BaseSampler):
         self._config, self._space = config, space
         self._target = _get_class(str(config.sampler.get("_target_")), BaseSampler, "sampler")
         self._is_grid = issubclass(self._target, GridSampler)
+        self._settings = dict(config.sampler)
+        if self._target is CmaEsSampler:
+            self._settings["_target_"] = f"{RetoldCmaEsSampler.__module__}.{RetoldCmaEsSampler.__name__}"
         self._inner: BaseSampler | None = None
 
     def check(self) -> None:
@@ -97,7 +101,7 @@ class SeededSampler(BaseSampler):
             return RandomSampler(seed)
         if issubclass(self._target, QMCSampler):
             seed = self._config.study.seed  # of one sequence for the whole study
-        sampler: BaseSampler = _build(self._config.sampler, BaseSampler, "sampler", seed=seed)
+        sampler: BaseSampler = _build(self._settings, BaseSampler, "sampler", seed=seed)
         if isinstance(sampler, QMCSampler):
             # Optuna counts in storage: a point would be lost with each rank that is killed after counting.
             sampler._find_sample_id = lambda *_: number  # type: ignore[method-assign]

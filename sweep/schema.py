@@ -63,6 +63,16 @@ class TaskConfig:
     test_fraction: float = 0.15
     limit: int | None = None
     max_length: int = 128
+    metrics: str | None = None
+
+
+@dataclass
+class AdapterConfig:
+    kind: str = "none"
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    target_modules: Any = None
 
 
 @dataclass
@@ -74,6 +84,7 @@ class ModelConfig:
     freeze_layers: int = 0
     trust_remote_code: bool = False
     config: dict[str, Any] = field(default_factory=dict)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
 
 
 @dataclass

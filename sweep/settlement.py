@@ -15,6 +15,7 @@ from sweep.events import AttemptFailed, TrialEnded
 from sweep.launchers import Group
 from sweep.monitor import Monitor
 from sweep.paths import StudyPaths
+from sweep.record import parked_after
 from sweep.schema import SweepConfig
 from sweep.study import count_death, fail_trial, requeue, set_per_device_limit, trial_of
 
@@ -39,6 +40,7 @@ class Attempt:
     epochs: int = 0
     ended: bool = False
     paused: bool = False
+    parked: bool = False
     hung: bool = False
     failures: list[AttemptFailed] = field(default_factory=list)
     died_at: float | None = None
@@ -59,7 +61,7 @@ class HaltError(SweepError):
 
 
 class Settlement:
-    """Settles attempts. `ended` is told each trial that is finished."""
+    """Settles attempts. `ended` is told each finished trial, `parked` who was parked after which epoch."""
 
     def __init__(
         self,
@@ -68,9 +70,10 @@ class Settlement:
         study: Study,
         monitor: Monitor,
         ended: Callable[[FrozenTrial], None],
+        parked: Callable[[int, int], None],
     ) -> None:
         self._config, self._paths, self._study = config, paths, study
-        self._monitor, self._ended = monitor, ended
+        self._monitor, self._ended, self._parked = monitor, ended, parked
         good = (TrialState.COMPLETE, TrialState.PRUNED)
         self._any_good = bool(study.get_trials(deepcopy=False, states=good))
         self._reasons: list[str] = []
@@ -98,6 +101,8 @@ class Settlement:
         elif failure is not None and failure.kind == "machine":
             requeue(self._study, only=number)
             self._halt(failure)
+        elif attempt.parked and (epoch := parked_after(trial)) is not None:
+            self._parked(number, epoch)
         elif attempt.paused or stopping:
             requeue(self._study, only=number)
         elif attempt.death() or failure is None:

@@ -13,8 +13,10 @@ from sweep.checkpoint import IncompleteError, checkpoint_folders, checkpoint_of_
 from sweep.errors import InputError
 from sweep.paths import StudyPaths
 from sweep.record import ATTEMPTS, ERROR, best_of, epochs_of, rank_key
+from sweep.sampler import build_pruner
 from sweep.schema import ObjectiveConfig, SweepConfig
 from sweep.space import SearchSpace
+from sweep.study import parked_trials
 
 Status = dict[str, Any]
 
@@ -23,7 +25,11 @@ def study_status(
     study: Study, config: SweepConfig, paths: StudyPaths, space: SearchSpace, n_trials: int
 ) -> Status:
     """One JSON-ready object; its shape is part of the interface and documented in the README."""
+    parked = parked_trials(study, build_pruner(config))
     trials = [_trial(t, space, config.objective) for t in study.get_trials(deepcopy=False)]
+    for trial in trials:
+        if trial["number"] in parked:
+            trial["state"] = "PARKED"
     done = sum(t["state"] in ("COMPLETE", "PRUNED", "FAIL") for t in trials)
     best = best_trial(trials, config.objective)
     return {

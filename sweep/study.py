@@ -10,15 +10,17 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import optuna
+from optuna.pruners import BasePruner
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from sweep.asha import PromotingPruner
 from sweep.errors import InputError, SweepError, reason_of
 from sweep.files import sync, write_text
 from sweep.paths import StudyPaths
-from sweep.record import ATTEMPTS, DEATHS, ERROR, LIMIT, LOG, best_of, epochs_of
-from sweep.sampler import build_pruner, build_sampler
+from sweep.record import ATTEMPTS, DEATHS, ERROR, LIMIT, LOG, VERDICT, best_of, epochs_of, parked_after
+from sweep.sampler import SeededSampler, build_pruner
 from sweep.schema import ObjectiveConfig, SweepConfig
 from sweep.space import SearchSpace
 from sweep.storage import open_sqlite, open_storage
@@ -119,7 +121,7 @@ def search_arguments(config: SweepConfig, storage: BaseStorage, space: SearchSpa
         "storage": storage,
         "study_name": config.study.name,
         "load_if_exists": True,
-        "sampler": build_sampler(config, space),
+        "sampler": SeededSampler(config, space),  # the driver has checked it
         "pruner": build_pruner(config),
     }
 
@@ -135,6 +137,28 @@ def requeue(study: Study, only: int | None = None, keep: Collection[int] = ()) -
             study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
             back.append(trial.number)
     return back
+
+
+def parked_trials(study: Study, pruner: BasePruner) -> dict[int, int]:
+    """Trials that a promoting pruner has stopped: number -> epoch. Another pruner parks none."""
+    if not isinstance(pruner, PromotingPruner):
+        return {}
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return {t.number: epoch for t in running if (epoch := parked_after(t)) is not None}
+
+
+def promote_trial(study: Study, number: int, epoch: int) -> None:
+    """Let a parked trial go on after `epoch`; it is the next to be started."""
+    trial_id = trial_of(study, number)._trial_id
+    study._storage.set_trial_user_attr(trial_id, f"{VERDICT}{epoch}", {"prune": False, "notes": {}})
+    requeue(study, only=number)
+
+
+def end_parked(study: Study, number: int) -> None:
+    """A parked trial that nobody will promote any more is PRUNED, as under Optuna's own pruners."""
+    trial = trial_of(study, number)
+    value = trial.intermediate_values[max(trial.intermediate_values)]
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED, [value])
 
 
 def fail_trial(study: Study, number: int, error: str, log: str) -> None:

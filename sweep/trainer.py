@@ -21,13 +21,14 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments, set_seed
 
 from sweep import checkpoint
+from sweep.adapter import is_adapted
 from sweep.errors import OutOfSpaceError, SweepError
 from sweep.events import CheckpointSaved, EpochDone, TrialStarted
 from sweep.layer_decay import decay_by_layer
 from sweep.length_groups import LengthGroupedEpochSampler
 from sweep.record import TrialRecord, out_of_patience
 from sweep.schema import ObjectiveConfig
-from sweep.trial_parts import Link, Paused, StepReporter, TrialParts
+from sweep.trial_parts import Link, Parked, Paused, StepReporter, TrialParts
 from sweep.writing import CheckpointWriter
 
 _T = TypeVar("_T")
@@ -84,9 +85,9 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         super().__init__(**self._parts.trainer_arguments, callbacks=[StepReporter(trial.number, self._link)])
         self.hp_search_backend, self.hp_space, self.compute_objective = search
         self.objective = None
-        start, pruned, over = self._agree(self._begin(params) if self._record else ("", False, False))
-        if pruned:
-            raise TrialPruned
+        start, verdict, over = self._agree(self._begin(params) if self._record else ("", None, False))
+        if verdict is not None:
+            raise verdict()
         if over:
             self._set_objective()
             return None
@@ -97,7 +98,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         self._set_objective()
         return output
 
-    def _begin(self, params: dict[str, Any]) -> tuple[str, bool, bool]:
+    def _begin(self, params: dict[str, Any]) -> tuple[str, type[BaseException] | None, bool]:
         """On rank 0: where the attempt starts, and whether the pruner or its patience had ended the trial."""
         assert self._record is not None and self.number is not None
         checkpoint.sweep_debris(self._parts.paths)
@@ -114,9 +115,9 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         )
         # Killed after the checkpoint and before the verdict was obeyed: obey it now.
         unfinished = 0 < found.epoch < epochs
-        pruned = unfinished and asked_last and self._record.unpromising(found.epoch)
+        stopped = unfinished and asked_last and self._record.unpromising(found.epoch)
         over = out_of_patience(self._record.epochs, self._objective)
-        return str(found.latest.path) if found.latest else "", pruned, over
+        return str(found.latest.path) if found.latest else "", self._stop() if stopped else None, over
 
     # ---- upstream's hooks, in the order in which an epoch meets them ----
 
@@ -169,7 +170,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
             unpromising = self._record.report(epoch, scores)
             # After the last epoch there is nothing to save: the trial is complete.
             if unpromising and epoch < self.args.num_train_epochs:
-                verdict = TrialPruned
+                verdict = self._stop()
             elif over := out_of_patience(self._record.epochs, self._objective):
                 pass
             elif self._link.pause_requested():
@@ -212,6 +213,8 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         """What most of a checkpoint is."""
         assert self.model is not None
         state = (t for values in self.optimizer.state.values() for t in values.values())
+        if is_adapted(self.model):
+            return [*(p for p in self.model.parameters() if p.requires_grad), *state]
         return [*self.model.state_dict().values(), *state]
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
@@ -236,6 +239,10 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
             raise self._verdict()
 
     # ---- helpers ----
+
+    def _stop(self) -> type[BaseException]:
+        """How a trial ends that the pruner stops."""
+        return Parked if self._record is not None and self._record.promotes else TrialPruned
 
     def _scores(self, metrics: dict[str, float], epoch: int) -> dict[str, float]:
         """The epoch's record: upstream's `eval_` metrics by their own names, training loss, time."""

@@ -19,6 +19,10 @@ class Paused(BaseException):
     """Ends an attempt after a committed epoch; no Exception, so Optuna leaves the trial RUNNING."""
 
 
+class Parked(Paused):
+    """The same, by the verdict of a pruner that may promote the trial later."""
+
+
 @dataclass(frozen=True)
 class TrialParts:
     """What one trial is made of, built from its own config only.

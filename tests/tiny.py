@@ -1,8 +1,9 @@
-"""A model small enough to train in a second."""
+"""Models small enough to train in a second."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 def make_tiny_model(folder: Path) -> Path:
@@ -25,4 +26,21 @@ def make_tiny_model(folder: Path) -> Path:
     )
     BertModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_foreign_model(folder: Path, texts: list[str]) -> Path:
+    """A DistilBERT of one layer with a tokenizer of its own."""
+    from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
+    from transformers import DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
+
+    words = BertWordPieceTokenizer()
+    words.train_from_iterator(iter(texts), vocab_size=300, show_progress=False)
+    tokens: dict[str, Any] = {
+        f"{name}_token": f"[{name.upper()}]" for name in ("unk", "pad", "cls", "sep", "mask")
+    }
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words._tokenizer, **tokens)
+    tokenizer.save_pretrained(folder)
+    config = DistilBertConfig(vocab_size=len(tokenizer), dim=32, n_layers=1, n_heads=2, hidden_dim=64)
+    DistilBertModel(config).save_pretrained(folder)
     return folder

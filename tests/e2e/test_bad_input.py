@@ -47,6 +47,8 @@ _BEFORE_ANY_IMPORT = [
     (["objective.epoch=first"], ["'first'", "best, last"]),
     (["study.max_epochs=0", "objective.patience=0"], ["study.max_epochs=0", "objective.patience=0"]),
     (["trainer.layerwise_lr_decay=1.5"], ["trainer.layerwise_lr_decay=1.5", "at most at 1"]),
+    (["model/adapter=lora", "model.adapter.rank=0"], ["model.adapter.rank=0", "at least 1"]),
+    (["model/adapter=lor"], ["'lor'", "Did you mean 'lora'?"]),
     (["sampler=tpee"], ["'tpee'", "Did you mean 'tpe'?"]),
     (["pruner=threshold"], ["ThresholdPruner", "lower or upper"]),
     (
@@ -68,6 +70,10 @@ _AFTER_A_LOOK = [
     ([*_FILES, "task.label_names=[negative,neutral]"], ["'positive'", "task.label_names"]),
     ([*_FILES, "task.path=norows.csv"], ["no rows"]),
     ([*_FILES, "task.limit=1"], ["task.limit=1"]),
+    (
+        ["model/adapter=lora", "model.adapter.target_modules=[nothing]"],
+        ["model.adapter", "peft refuses it", "all-linear"],
+    ),
     (["model=hub", "model.path=./noweights"], ["./noweights", "no weights"]),
     (["model=hub", "model.path=./nowhere"], ["./nowhere", "no folder"]),
     (["model=hub", "model.path=no-such/model"], ["no-such/model"]),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from omegaconf import OmegaConf
 
 from tests.conftest import Command
 from tests.faults.harness import Running
+from tests.tiny import make_foreign_model
 
 _SPACE = """\
 model: choice(tiny,foreign)
@@ -24,26 +24,10 @@ constraints:
 """
 
 
-def _foreign_model(folder: Path, texts: list[str]) -> None:
-    """A DistilBERT of one layer with a tokenizer of its own."""
-    from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
-    from transformers import DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
-
-    words = BertWordPieceTokenizer()
-    words.train_from_iterator(iter(texts), vocab_size=300, show_progress=False)
-    tokens: dict[str, Any] = {
-        f"{name}_token": f"[{name.upper()}]" for name in ("unk", "pad", "cls", "sep", "mask")
-    }
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words._tokenizer, **tokens)
-    tokenizer.save_pretrained(folder)
-    config = DistilBertConfig(vocab_size=len(tokenizer), dim=32, n_layers=1, n_heads=2, hidden_dim=64)
-    DistilBertModel(config).save_pretrained(folder)
-
-
 def test_models_conditions_and_constraints(
     tiny_overrides: list[str], tiny_model: Path, reviews: pd.DataFrame, sweep_command: Command, tmp_path: Path
 ) -> None:
-    _foreign_model(tmp_path / "foreign model", list(reviews["text"][:500]))
+    make_foreign_model(tmp_path / "foreign model", list(reviews["text"][:500]))
     for name, folder in (("tiny", tiny_model), ("foreign", tmp_path / "foreign model")):
         file = tmp_path / "conf" / "model" / f"{name}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)

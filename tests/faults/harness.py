@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import psutil
+
+from tests.faults.points import Point, landed, plan
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -66,3 +69,25 @@ def gone(processes: list[psutil.Process], seconds: float) -> bool:
     """Whether all `processes` end within `seconds`."""
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     return not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def kill_and_resume(study: list[str], root: Path, deaths: list[Point]) -> str:
+    """The study to its end, through every death; returns what its sessions said."""
+    plan(root, deaths)
+    arguments, said = ["launch", *study], ""
+    for _ in range(len(deaths) + 2):
+        running = Running(arguments, root.parents[1], study=root)
+        family: list[psutil.Process] = []
+        while running.process.poll() is None:
+            family = running.family() or family
+            time.sleep(0.05)
+        said += running.output
+        if running.process.returncode == 0:
+            break
+        assert running.process.returncode == -signal.SIGKILL, running.output
+        assert gone(family, 10), "an orphan outlived its driver"
+        arguments = ["resume", str(root)]
+    assert landed(root) == list(range(len(deaths))), said
+    assert not list(root.glob("trials/*/.*")), "no debris"
+    assert not list(root.glob(".processes/*.rank-*")), "no trace of dead ranks"
+    return said

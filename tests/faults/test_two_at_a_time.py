@@ -7,17 +7,14 @@ one that was left in peace; what tpe and a pruner decide depends on which trial 
 from __future__ import annotations
 
 import re
-import signal
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from sweep.results import compare_results, study_result
 from tests.conftest import RunStudy
-from tests.faults.harness import Running, gone
-from tests.faults.points import Point, landed, plan
+from tests.faults.harness import Running, kill_and_resume
+from tests.faults.points import Point
 
 _TELL = "optuna.study._optimize:_tell_with_warning"
 _REPORT = "sweep.record:TrialRecord.report"
@@ -52,28 +49,6 @@ def study(tiny_overrides: list[str]) -> list[str]:
     return [*tiny_overrides, *_STUDY]
 
 
-def _kill_and_resume(study: list[str], root: Path, deaths: list[Point]) -> str:
-    """The study to its end, through every death; returns what its sessions said."""
-    plan(root, deaths)
-    arguments, said = ["launch", *study], ""
-    for _ in range(len(deaths) + 2):
-        running = Running(arguments, root.parents[1], study=root)
-        family: list[psutil.Process] = []
-        while running.process.poll() is None:
-            family = running.family() or family
-            time.sleep(0.05)
-        said += running.output
-        if running.process.returncode == 0:
-            break
-        assert running.process.returncode == -signal.SIGKILL, running.output
-        assert gone(family, 10), "an orphan outlived its driver"
-        arguments = ["resume", str(root)]
-    assert landed(root) == list(range(len(deaths))), said
-    assert not list(root.glob("trials/*/.*")), "no debris"
-    assert not list(root.glob(".processes/*.rank-*")), "no trace of dead ranks"
-    return said
-
-
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_kills_of_ranks_and_drivers_lose_nothing(
     sampler: str, study: list[str], run_study: RunStudy, tmp_path: Path
@@ -81,10 +56,10 @@ def test_kills_of_ranks_and_drivers_lose_nothing(
     root = tmp_path / "out" / "tiny"
     if sampler == "random":
         calm = run_study(*_STUDY, *_RANDOM, name="calm")
-        said = _kill_and_resume([*study, *_RANDOM], root, _DEATHS)
+        said = kill_and_resume([*study, *_RANDOM], root, _DEATHS)
         assert compare_results(study_result(calm.root), study_result(root)) == [], said
         return
-    said = _kill_and_resume(
+    said = kill_and_resume(
         [*study, "sampler.n_startup_trials=1", "pruner.n_startup_trials=1"], root, _DEATHS[1:3] + _DEATHS[6:]
     )
     trials = study_result(root)["trials"]

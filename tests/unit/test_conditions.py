@@ -67,9 +67,9 @@ def _score(params: dict[str, Any]) -> float:
     return float(params.get(_BETA, 0.5) * params[_LAYERS] - params[_FROZEN])
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp", "nsgaii", "grid"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp", "nsgaii", "nsgaiii", "grid"])
 def test_every_sampler_keeps_conditions_and_constraints_also_in_pieces(sampler: str) -> None:
-    few = [] if sampler in ("random", "qmc", "grid", "nsgaii") else ["sampler.n_startup_trials=4"]
+    few = [] if sampler in ("random", "qmc", "grid", "nsgaii", "nsgaiii") else ["sampler.n_startup_trials=4"]
     changes = {f"+{_BETA}": {"vary": "choice(0.9,0.99)", "when": {_EPS: [1e-6]}}}
     cfg = _config(f"sampler={sampler}", *few, **changes)
     drawn = _run(cfg, 12)

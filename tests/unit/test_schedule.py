@@ -83,6 +83,7 @@ class _Launcher:
 def test_a_long_trial_blocks_nobody_and_the_budget_holds(tmp_path: Path, per_trial: int, shared: int) -> None:
     config = SweepConfig()
     config.study.name, config.study.n_trials = "node", 40
+    config.pruner = {"_target_": "optuna.pruners.NopPruner"}
     paths = StudyPaths(tmp_path)
     study = create_study(config, paths)
     for _ in range(2):  # two that wait to be resumed
