@@ -6,7 +6,7 @@ import os
 
 from sweep.compose import run_hydra
 
-VERBS = ("launch", "resume", "status", "export", "predict")
+VERBS = ("launch", "resume", "stop", "status", "confirm", "chaos", "export", "predict")
 
 
 def complete(arguments: list[str]) -> int:

@@ -214,8 +214,10 @@ def test_help_and_questions_run_nothing(
     ("line", "offered"),
     [
         ("sweep la", {"launch"}),
-        ("sweep ", {"launch", "resume", "status", "export", "predict"}),
-        ("sweep launch model", {"model=", "model."}),
+        ("sweep ", {"launch", "resume", "stop", "status", "confirm", "chaos", "export", "predict"}),
+        ("sweep launch task", {"task=", "task."}),
+        ("sweep launch model", {"model", "model."}),  # = or / may follow
+        ("sweep launch model/", {"model/adapter="}),
         ("sweep launch trainer.learning_r", {"trainer.learning_rate="}),
         ("sweep launch model=", {"model=hub", "model=minilm"}),
         ("sweep launch experiment=smoke study.n_", {"study.n_trials="}),
