@@ -107,12 +107,12 @@ def choose_devices(machine: Machine, launcher: LauncherConfig, trials: int, weig
         )
     if kind == "cuda":
         return [Device("cuda", i, f"GPU {i} ({machine.gpus[i][0]})", machine.gpus[i][1]) for i in wanted]
-    share = available // len(wanted)
-    return [
-        Device("cpu", n, _cpu_name(n, cores), cores=cores)
-        for n in range(len(wanted))
-        for cores in [machine.cores[n * share : (n + 1) * share]]
-    ]
+    if isinstance(launcher.devices, list):  # these cores, one a device, and no others
+        shares = [(machine.cores[i],) for i in wanted]
+    else:
+        size = available // len(wanted)
+        shares = [machine.cores[n * size : (n + 1) * size] for n in range(len(wanted))]
+    return [Device("cpu", n, _cpu_name(n, cores), cores=cores) for n, cores in enumerate(shares)]
 
 
 def planned_ranks(launcher: LauncherConfig) -> int:

@@ -66,6 +66,8 @@ def test_gpus_go_by_uuid_and_lists_pick() -> None:
 def test_cpu_shares_are_disjoint_cores() -> None:
     assert [d.cores for d in choose_devices(LAPTOP, LauncherConfig(), 64)] == [(0,), (1,)]
     assert [d.cores for d in choose_devices(LAPTOP, LauncherConfig(devices=1), 64)] == [(0, 1)]
+    assert [d.cores for d in choose_devices(LAPTOP, LauncherConfig(devices=[1]), 64)] == [(1,)]
+    assert [d.cores for d in choose_devices(LAPTOP, LauncherConfig(devices=[0, 1]), 64)] == [(0,), (1,)]
 
 
 @pytest.mark.parametrize(
