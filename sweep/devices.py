@@ -108,7 +108,7 @@ def choose_devices(machine: Machine, launcher: LauncherConfig, trials: int, weig
     if kind == "cuda":
         return [Device("cuda", i, f"GPU {i} ({machine.gpus[i][0]})", machine.gpus[i][1]) for i in wanted]
     if isinstance(launcher.devices, list):  # these cores, one a device, and no others
-        shares = [(machine.cores[i],) for i in wanted]
+        shares: list[tuple[int, ...]] = [(machine.cores[i],) for i in wanted]
     else:
         size = available // len(wanted)
         shares = [machine.cores[n * size : (n + 1) * size] for n in range(len(wanted))]
