@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import OmegaConf
 
-from tests.conftest import Command
+from tests.conftest import Command, RunStudy
 from tests.faults.harness import Running
 from tests.tiny import make_foreign_model
 
@@ -68,3 +68,21 @@ def test_models_conditions_and_constraints(
     assert len([p for p in (root / "data").glob("tokens-*") if p.is_dir()]) == 2, "each tokenised once"
     exported = sweep_command("export", str(root))
     assert exported.returncode == 0, exported.stderr
+
+
+def test_the_best_of_another_study_go_first(run_study: RunStudy) -> None:
+    words = ["trainer.learning_rate=tag(log, interval(1e-4,1e-2))", "trainer.weight_decay=choice(0,0.1)"]
+    words += ["study.n_trials=4", "sampler=random", "pruner=none", "trainer.num_train_epochs=1"]
+    words += ["objective.metric=loss", "objective.direction=minimize"]
+    other = run_study(*words, name="other")
+    best = sorted(other.status["trials"], key=lambda t: t["value"])[:2]
+    seeded = run_study(*words, f"study.from='{other.root}'", "study.from_top=2", "study.seed=7")
+    assert seeded.code == 0, seeded.output
+    params = [t["params"] for t in seeded.status["trials"]]
+    assert params[:2] == [t["params"] for t in best]
+    assert len({str(p) for p in params}) == 4, "the others are drawn"
+    # What lies outside of the new space is drawn, the rest of the setting is kept.
+    narrow = ["trainer.weight_decay=choice(0.2,0.3)", f"study.from='{other.root}'", "study.n_trials=1"]
+    only = run_study(*words, *narrow, name="narrow").status["trials"][0]
+    assert only["params"]["trainer.learning_rate"] == best[0]["params"]["trainer.learning_rate"]
+    assert only["params"]["trainer.weight_decay"] in (0.2, 0.3)
