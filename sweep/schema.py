@@ -12,6 +12,13 @@ AUTO = "auto"  # of trainer.bf16: measured when the study is made
 
 @dataclass
 class StudyConfig:
+    """A study's name and budgets: None is no limit.
+
+    `n_trials` is the total; `timeout` in seconds and `max_epochs` are of all trials and sessions together;
+    `patience` is a number of finished trials. `enqueue` are maps of paths and values, `source` another
+    study's folder (in the config: `from`), of which the `from_top` best trials run first.
+    """
+
     name: str = "???"
     n_trials: int = 1
     timeout: int | None = None
@@ -68,6 +75,12 @@ class TaskConfig:
 
 @dataclass
 class AdapterConfig:
+    """What is trained beside a model's weights; `kind` none or lora.
+
+    `rank` is that of the update of each weight matrix, which is scaled by `alpha` ÷ `rank`; `dropout` is a
+    share of its inputs; `target_modules` are names, "all-linear", or None for what peft knows to be good.
+    """
+
     kind: str = "none"
     rank: int = 8
     alpha: float = 16.0

@@ -76,6 +76,7 @@ def kill_and_resume(study: list[str], root: Path, deaths: list[Point]) -> str:
     plan(root, deaths)
     arguments, said = ["launch", *study], ""
     for _ in range(len(deaths) + 2):
+        before = len(landed(root))
         running = Running(arguments, root.parents[1], study=root)
         family: list[psutil.Process] = []
         while running.process.poll() is None:
@@ -85,6 +86,7 @@ def kill_and_resume(study: list[str], root: Path, deaths: list[Point]) -> str:
         if running.process.returncode == 0:
             break
         assert running.process.returncode == -signal.SIGKILL, running.output
+        assert len(landed(root)) > before, "somebody else killed it"
         assert gone(family, 10), "an orphan outlived its driver"
         arguments = ["resume", str(root)]
     assert landed(root) == list(range(len(deaths))), said

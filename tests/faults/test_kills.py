@@ -9,13 +9,12 @@ import signal
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from sweep.results import compare_results, study_result
 from tests.conftest import Command, RunStudy
-from tests.faults.harness import Running, gone
-from tests.faults.points import Point, landed, plan
+from tests.faults.harness import Running, kill_and_resume
+from tests.faults.points import Point
 
 _LATER = "optuna.study._optimize:_tell_with_warning"
 _REPORT = "sweep.record:TrialRecord.report"
@@ -60,27 +59,9 @@ def test_a_driver_killed_again_and_again_changes_nothing(
     """From the first file of a launch to the last word of a trial, and twice in a row in between."""
     calm = run_study(*_STUDY, name="calm")
     root = tmp_path / "out" / "tiny"
-    plan(root, _DEATHS)
-    arguments, said = ["launch", *study], ""
-    for _ in range(len(_DEATHS) + 2):
-        before = len(landed(root))
-        running = Running(arguments, tmp_path, study=root)
-        family: list[psutil.Process] = []
-        while running.process.poll() is None:
-            family = running.family() or family
-            time.sleep(0.05)
-        said += running.output
-        if running.process.returncode == 0:
-            break
-        assert running.process.returncode == -signal.SIGKILL, running.output
-        assert len(landed(root)) > before, "somebody else killed it"
-        assert gone(family, 10), "an orphan outlived its driver"
-        arguments = ["resume", str(root)]
-    assert landed(root) == list(range(len(_DEATHS))), said
+    said = kill_and_resume(study, root, _DEATHS)
     assert compare_results(study_result(calm.root), study_result(root)) == [], said
     assert re.search(r"^trial 0: epoch 1 kept, epoch 2 repeated$", said, re.M), said
-    assert not list(root.glob("trials/*/.*")), "no debris"
-    assert not list(root.glob(".processes/*.rank-*")), "no trace of dead ranks"
 
 
 def test_a_rank_that_hangs_is_killed_with_its_group_and_later_by_a_resume(
