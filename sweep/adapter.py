@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
 from sweep.errors import InputError, reason_of
 from sweep.schema import ModelConfig
 
@@ -57,6 +59,30 @@ def merge(folder: Path, base: Any) -> None:
     for file in folder.glob(_FILES):
         file.unlink()
     merged.save_pretrained(folder)
+
+
+def load_adapted(folder: Path, trust_remote_code: bool) -> Any:
+    """The model of a folder that holds an adapter and a config: the weights it was trained on, with it.
+
+    Raises:
+        InputError: peft is not installed.
+        OSError, ValueError: the model below it is not where the adapter was trained.
+    """
+    peft = _peft()
+    below = peft.PeftConfig.from_pretrained(str(folder))
+    base = AutoModelForSequenceClassification.from_pretrained(
+        below.base_model_name_or_path,
+        revision=below.revision or "main",
+        config=AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code),
+        ignore_mismatched_sizes=True,
+        trust_remote_code=trust_remote_code,
+    )
+    return peft.PeftModel.from_pretrained(base, str(folder))
+
+
+def holds_adapter(folder: Path) -> bool:
+    """Whether a model folder is an adapter that needs the model below it."""
+    return (folder / "adapter_config.json").is_file()
 
 
 def _peft() -> Any:

@@ -13,7 +13,7 @@ from sweep.sampler import build_pruner
 from sweep.schema import SweepConfig
 from sweep.settlement import Attempt
 from sweep.standing import Standing
-from sweep.study import end_parked, epochs_spent, parked_trials, promote_trial, trial_of, waiting
+from sweep.study import end_parked, epochs_done, parked_trials, promote_trial, trial_of, waiting
 
 
 class Agenda:
@@ -22,7 +22,7 @@ class Agenda:
     def __init__(self, config: SweepConfig, study: Study, n_trials: int) -> None:
         self._config, self._study, self._n_trials = config, study, n_trials
         self.standing = Standing(study, config.objective)
-        self._epochs = epochs_spent(study)
+        self._epochs = epochs_done(study)
         pruner = build_pruner(config)
         self._ladder = Ladder(pruner, study.direction) if isinstance(pruner, PromotingPruner) else None
         if self._ladder is not None:
@@ -35,13 +35,13 @@ class Agenda:
 
     def started(self, event: TrialStarted) -> None:
         """A trial runs (again)."""
-        self._epochs[event.number] = event.kept
+        self._epochs[event.number] = {n for n in self._epochs.get(event.number, ()) if n <= event.kept}
 
     def finished_epoch(self, event: EpochDone) -> None:
         """A trial has one more epoch."""
-        self._epochs[event.number] = event.epoch
-        if self._ladder is not None:
-            self._ladder.reached(event.number, event.epoch, event.metrics[self._config.objective.metric])
+        self._epochs.setdefault(event.number, set()).add(event.epoch)
+        if self._ladder is not None and event.reported is not None:
+            self._ladder.reached(event.number, *event.reported)
 
     def park(self, number: int, epoch: int) -> None:
         """A trial was stopped after `epoch` and may be promoted."""
@@ -53,8 +53,11 @@ class Agenda:
         study = self._config.study
         if study.timeout is not None and seconds >= study.timeout:
             return f"study.timeout={study.timeout} s"
-        in_flight = (a.number is None or self._epochs.get(a.number, 0) < a.epochs for a in active)
-        if study.max_epochs is not None and sum(self._epochs.values()) + sum(in_flight) >= study.max_epochs:
+        in_flight = (
+            a.number is None or max(self._epochs.get(a.number, ()), default=0) < a.epochs for a in active
+        )
+        spent = sum(len(epochs) for epochs in self._epochs.values())
+        if study.max_epochs is not None and spent + sum(in_flight) >= study.max_epochs:
             return f"study.max_epochs={study.max_epochs}"
         return None
 

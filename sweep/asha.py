@@ -1,12 +1,15 @@
 """Asynchronous successive halving that throws nothing away: a trial that is stopped can be promoted later.
 
-Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning" (ASHA). Optuna's pruners can
+Sources: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning" (ASHA); Li et al. 2018,
+"Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization". Optuna's pruners can
 only end a trial; here it is parked with its checkpoint, still RUNNING in the study but with no processes,
 until its rung has grown so far that it belongs to the best of it.
 """
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections.abc import Iterable, Mapping
 
 from optuna.pruners import BasePruner
@@ -32,11 +35,16 @@ class PromotingPruner(BasePruner):
             )
         self._first, self._factor = min_resource, reduction_factor
 
-    def is_rung(self, epoch: int) -> bool:
-        """Whether trials are compared after this epoch."""
-        while epoch > self._first and epoch % self._factor == 0:
+    def bracket(self, number: int) -> int:
+        """Which trials trial `number` is compared with; its first rung is r·η^bracket."""
+        return 0
+
+    def is_rung(self, epoch: int, bracket: int) -> bool:
+        """Whether the trials of a bracket are compared after this epoch."""
+        first: int = self._first * self._factor**bracket
+        while epoch > first and epoch % self._factor == 0:
             epoch //= self._factor
-        return epoch == self._first
+        return epoch == first
 
     def best(self, scores: Mapping[int, float], direction: StudyDirection) -> list[int]:
         """The numbers of those who may go on: trial -> score of all that have reached a rung, best first."""
@@ -47,12 +55,46 @@ class PromotingPruner(BasePruner):
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether the trial is parked after its last epoch."""
         epoch = trial.last_step
-        if epoch is None or not self.is_rung(epoch):
+        bracket = self.bracket(trial.number)
+        if epoch is None or not self.is_rung(epoch, bracket):
             return False
-        trials = study.get_trials(deepcopy=False)
-        scores = {t.number: t.intermediate_values[epoch] for t in trials if epoch in t.intermediate_values}
+        scores = {
+            t.number: t.intermediate_values[epoch]
+            for t in study.get_trials(deepcopy=False)
+            if epoch in t.intermediate_values and self.bracket(t.number) == bracket
+        }
         scores[trial.number] = trial.intermediate_values[epoch]
         return trial.number not in self.best(scores, study.direction)
+
+
+class PromotingHyperband(PromotingPruner):
+    """ASHA in several brackets, whose first rungs are r, r·η, r·η², … up to `max_resource` epochs.
+
+    So that a search does not rely on what the first epochs say. As in Hyperband, a bracket gets the fewer
+    trials the longer they are trained before the first comparison.
+    """
+
+    def __init__(self, min_resource: int = 1, max_resource: int = 9, reduction_factor: int = 3) -> None:
+        """As `PromotingPruner`; `max_resource` is the number of epochs of a whole trial.
+
+        Raises:
+            InputError: `max_resource` below `min_resource`, or see there.
+        """
+        super().__init__(min_resource, reduction_factor)
+        if max_resource < min_resource:
+            raise InputError(
+                f"pruner.max_resource={max_resource} must be at least pruner.min_resource={min_resource}."
+            )
+        count = 1
+        while min_resource * reduction_factor**count <= max_resource:
+            count += 1
+        # Trials of each bracket, as in Algorithm 1 of Hyperband.
+        shares = [math.ceil(count * reduction_factor ** (count - 1 - s) / (count - s)) for s in range(count)]
+        self._brackets = [s for s, share in enumerate(shares) for _ in range(share)]
+
+    def bracket(self, number: int) -> int:
+        """By the number alone, so that it is the same after a crash; mixed, for trials run in turn."""
+        return self._brackets[zlib.crc32(str(number).encode()) % len(self._brackets)]
 
 
 class Ladder:
@@ -60,7 +102,7 @@ class Ladder:
 
     def __init__(self, pruner: PromotingPruner, direction: StudyDirection) -> None:
         self._pruner, self._direction = pruner, direction
-        self._rungs: dict[int, dict[int, float]] = {}
+        self._rungs: dict[tuple[int, int], dict[int, float]] = {}  # (epoch, bracket) -> scores
         self.parked: dict[int, int] = {}
 
     def load(self, trials: Iterable[FrozenTrial], parked: Mapping[int, int]) -> None:
@@ -72,8 +114,9 @@ class Ladder:
 
     def reached(self, number: int, epoch: int, value: float) -> None:
         """A trial has finished an epoch with this value of the objective."""
-        if self._pruner.is_rung(epoch):
-            self._rungs.setdefault(epoch, {})[number] = value
+        bracket = self._pruner.bracket(number)
+        if self._pruner.is_rung(epoch, bracket):
+            self._rungs.setdefault((epoch, bracket), {})[number] = value
 
     def park(self, number: int, epoch: int) -> None:
         """A trial was stopped after `epoch`."""
@@ -83,6 +126,6 @@ class Ladder:
         """Take the next trial off the ladder that may go on, from the highest rung: number and epoch."""
         for rung in sorted(self._rungs, reverse=True):
             for number in self._pruner.best(self._rungs[rung], self._direction):
-                if self.parked.get(number) == rung:
+                if self.parked.get(number) == rung[0]:
                     return number, self.parked.pop(number)
         return None

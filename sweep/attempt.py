@@ -6,6 +6,7 @@ Heavy imports live here on purpose: the fork server loads this module once, rank
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ from transformers import DataCollatorWithPadding, TrainingArguments
 
 from sweep.arguments import training_arguments
 from sweep.config import typed
+from sweep.course import Course
 from sweep.devices import Device
 from sweep.errors import OutOfSpaceError, SweepError, reason_of
 from sweep.events import PAUSE, AttemptFailed, Event, TrialEnded, TrialParked, TrialPaused
@@ -38,7 +40,7 @@ from sweep.storage import STORAGE_ERRORS, trial_state
 from sweep.study import search_arguments
 from sweep.study_parts import StudyParts
 from sweep.trainer import SweepTrainer
-from sweep.trial_parts import Link, Parked, Paused, TrialParts
+from sweep.trial_parts import FoldParts, Link, Parked, Paused, TrialParts
 
 EXIT_FAILED = 1
 EXIT_DRIVER_GONE = 3
@@ -124,7 +126,7 @@ def _search(rank: _Rank, trainer: SweepTrainer) -> None:
     """One trial through upstream's search; what ended it decides what the driver is told."""
     config, space = rank.parts.config, rank.parts.space
     arguments = search_arguments(config, rank.parts.storage, space) if rank.spec.rank == 0 else {}
-    arguments.setdefault("direction", config.objective.direction)
+    arguments.setdefault("direction", config.objective.direction)  # upstream wants one, and ignores it
     arguments.setdefault("backend", "optuna")
     ended: Event | None = None
     try:
@@ -141,12 +143,11 @@ def _search(rank: _Rank, trainer: SweepTrainer) -> None:
         ended = TrialPaused(trainer.number)
     except ValueError:
         # Upstream asks for the best trial at the end, which our storage refuses.
-        if trainer.number is None:
+        ended = _ended(rank, trainer, arguments)
+        if ended is None:
             raise
-        state = trial_state(arguments["storage"], config.study.name, trainer.number)
-        if not state.is_finished():
-            raise
-        ended = TrialEnded(trainer.number, state.name)
+    else:  # rank 0 comes here with several objectives
+        ended = _ended(rank, trainer, arguments)
     if ended is not None and rank.spec.rank == 0:
         rank.send(ended)
     if rank.spec.world_size > 1:
@@ -154,9 +155,17 @@ def _search(rank: _Rank, trainer: SweepTrainer) -> None:
         torch.distributed.destroy_process_group()
 
 
+def _ended(rank: _Rank, trainer: SweepTrainer, arguments: dict[str, Any]) -> TrialEnded | None:
+    """What rank 0 tells of a trial that Optuna knows to be finished."""
+    if trainer.number is None or rank.spec.rank != 0:
+        return None
+    state = trial_state(arguments["storage"], rank.parts.config.study.name, trainer.number)
+    return TrialEnded(trainer.number, state.name) if state.is_finished() else None
+
+
 def _trainer(rank: _Rank) -> SweepTrainer:
     spec, parts = rank.spec, rank.parts
-    config, space, label_names = parts.config, parts.space, parts.label_names
+    config, space = parts.config, parts.space
 
     def arguments(trial_config: SweepConfig, output_dir: Path) -> TrainingArguments:
         backend = spec.backend if spec.world_size > 1 else None
@@ -174,23 +183,16 @@ def _trainer(rank: _Rank) -> SweepTrainer:
             write_text(paths.config, yaml_text(tree))
             write_text(paths.overrides, yaml_text(space.overrides(params)))
         _adopt_log(rank, number)
-        data, lengths = parts.tokens(trial.task, trial.model)
-        tokenizer = parts.tokenizer(trial.model)
+        epochs, batch = trial.trainer.num_train_epochs, trial.trainer.global_batch_size
+        first, _ = parts.tokens(trial.task, trial.model)
+        copies = trial.task.augment.copies if trial.task.augment.kind != "none" else 0
+        rows = len(first["train"]) + (1 + copies) * len(first["validation"])
         return TrialParts(
-            {
-                "args": arguments(trial, paths.root),
-                "model_init": TrialModel(lambda: parts.model(trial.model).model()),
-                "train_dataset": data["train"],
-                "eval_dataset": data["validation"],
-                "processing_class": tokenizer,
-                "data_collator": DataCollatorWithPadding(tokenizer),
-                "compute_metrics": compute_metrics(
-                    trial.objective.average(len(label_names)), trial.task.metrics
-                ),
-            },
-            lengths,
+            arguments(trial, paths.root),
+            lambda fold: _fold(parts, trial, fold),
+            Course(trial.task.folds or 1, epochs, epochs * math.ceil(rows / batch)),
             paths,
-            trial.trainer.global_batch_size,
+            batch,
             trial.trainer.layerwise_lr_decay,
             trial_hash(trial),
         )
@@ -203,6 +205,23 @@ def _trainer(rank: _Rank) -> SweepTrainer:
     )
     base = arguments(config, rank.paths.root)
     return SweepTrainer(base, build, config.objective, link)
+
+
+def _fold(parts: StudyParts, trial: SweepConfig, fold: int) -> FoldParts:
+    data, lengths = parts.tokens(trial.task, trial.model, fold)
+    tokenizer = parts.tokenizer(trial.model)
+    average = trial.objective.average(len(parts.label_names))
+    return FoldParts(
+        {
+            "model_init": TrialModel(lambda: parts.model(trial.model).model()),
+            "train_dataset": data["train"],
+            "eval_dataset": data["validation"],
+            "processing_class": tokenizer,
+            "data_collator": DataCollatorWithPadding(tokenizer),
+            "compute_metrics": compute_metrics(average, trial.task.metrics),
+        },
+        lengths,
+    )
 
 
 def bind_device(devices: tuple[Device, ...], rank: int, launcher: LauncherConfig) -> None:

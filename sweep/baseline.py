@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
+
 import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -29,4 +32,19 @@ def baselines(train: pd.DataFrame, validation: pd.DataFrame, average: str, seed:
         tfidf_accuracy=float(accuracy_score(truth, predicted)),
         tfidf_f1=float(f1_score(truth, predicted, average=average, zero_division=0)),
         tfidf_rows=len(fitted),
+    )
+
+
+def mean_baselines(folds: Sequence[Baselines]) -> Baselines:
+    """Those of a cross-validation: the mean of each score over its folds."""
+
+    def mean(name: str) -> float:
+        return statistics.fmean(getattr(fold, name) for fold in folds)
+
+    return Baselines(
+        majority_accuracy=mean("majority_accuracy"),
+        majority_f1=mean("majority_f1"),
+        tfidf_accuracy=mean("tfidf_accuracy"),
+        tfidf_f1=mean("tfidf_f1"),
+        tfidf_rows=round(mean("tfidf_rows")),
     )

@@ -32,7 +32,8 @@ class DataCard:
             the number it was mapped to.
         tokens: the first tokens of that text, as the tokenizer cuts it.
         data_hash: sha256 of all texts and labels.
-        baselines: scores on the validation part to measure a sweep against.
+        baselines: scores on the validation part to measure a sweep against; with folds, the mean over them.
+        folds: of a cross-validation, made of the train part; None without one.
     """
 
     rows: dict[str, int]
@@ -43,6 +44,7 @@ class DataCard:
     tokens: list[str]
     data_hash: str
     baselines: Baselines
+    folds: int | None = None
 
 
 def write_card(card: DataCard, paths: StudyPaths) -> None:

@@ -111,7 +111,8 @@ def commit(
 
     It then survives the death of any process, and with `flush` that of the machine as well.
     """
-    written = paths.staging(step) / paths.checkpoint(step).name
+    # Upstream names it by the step within a fold.
+    (written,) = paths.staging(step).glob(f"{CHECKPOINT}*")
     for name in _UNWANTED:
         (written / name).unlink(missing_ok=True)
     files = {}

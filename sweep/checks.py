@@ -10,12 +10,20 @@ from sweep.errors import did_you_mean
 from sweep.schema import AUTO, SweepConfig, TaskConfig
 
 DATA_FILES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
-_METRICS = ("accuracy", "f1", "loss")
+_METRICS = {
+    "accuracy": "maximize",
+    "f1": "maximize",
+    "loss": "minimize",
+    "latency": "minimize",
+    "size": "minimize",
+}
+_DIRECTIONS = ("maximize", "minimize")
 _CHOICES = {
-    "objective.direction": ("maximize", "minimize"),
+    "objective.direction": _DIRECTIONS,
     "objective.epoch": ("best", "last"),
     "objective.f1_average": ("auto", "binary", "macro", "micro", "weighted"),
     "task.kind": ("reviews", "files", "hub"),
+    "task.augment.kind": ("none", "words"),
     "model.adapter.kind": ("none", "lora"),
     "launcher.kind": ("local",),
     "launcher.accelerator": ("auto", "cpu", "cuda"),
@@ -32,6 +40,7 @@ _POSITIVE = (
     "objective.patience",
     "task.limit",
     "task.max_length",
+    "task.augment.copies",
     "model.num_hidden_layers",
     "model.adapter.rank",
     "model.adapter.alpha",
@@ -65,18 +74,8 @@ def value_problems(config: SweepConfig, values: dict[str, Any]) -> list[str]:
         value = values.get(path)
         if value is not None and float(value) <= 0:
             problems.append(f"{path}={value!r} must be at least 1.")
-    metric, direction = config.objective.metric, config.objective.direction
-    if metric not in _METRICS and config.task.metrics is None:
-        problems.append(
-            f"objective.metric={metric!r} is not one of {', '.join(_METRICS)}."
-            f"{did_you_mean(metric, _METRICS)} One of your own comes from task.metrics=my_module.my_function."
-        )
-    better = "minimize" if metric == "loss" else "maximize"
-    if metric in _METRICS and direction in _CHOICES["objective.direction"] and direction != better:
-        problems.append(
-            f"objective.direction={direction} would look for the worst {metric}: "
-            f"add objective.direction={better}."
-        )
+    problems += _objective_problems(config)
+    problems += _fold_problems(config)
     if config.trainer.arguments.get("bf16") == AUTO and config.trainer.arguments.get("fp16"):
         problems.append("trainer.bf16=auto chooses between bf16 and fp32: leave trainer.fp16=true out.")
     name = config.study.name
@@ -109,6 +108,67 @@ def value_problems(config: SweepConfig, values: dict[str, Any]) -> list[str]:
             f"launcher.hang_timeout={patience} must lie below "
             f"launcher.collective_timeout={limit}, or a rank that hangs looks like one that failed."
         )
+    return problems
+
+
+def _objective_problems(config: SweepConfig) -> list[str]:
+    objective, problems = config.objective, []
+    for place, goal in enumerate(objective.goals):
+        metric, direction = goal.metric, goal.direction
+        several = place > 0 or bool(objective.also)
+        named = f"objective=[…, {metric}:{direction}, …]" if several else f"objective.metric={metric!r}"
+        if several and (not metric or direction not in _DIRECTIONS):
+            written = objective.also[place - 1] if place else f"{metric}:{direction}"
+            problems.append(
+                f"objective: {written!r} is no objective: write METRIC:maximize or METRIC:minimize, "
+                "for instance objective=[accuracy:maximize,latency:minimize]."
+            )
+            continue
+        if metric not in _METRICS and config.task.metrics is None:
+            problems.append(
+                f"{named} is not one of {', '.join(_METRICS)}.{did_you_mean(metric, _METRICS)} "
+                "One of your own comes from task.metrics=my_module.my_function."
+            )
+        better = _METRICS.get(metric, direction)
+        if direction in _DIRECTIONS and direction != better:
+            mended = f"{metric}:{better}" if several else f"objective.direction={better}"
+            wrong = f"{metric}:{direction}" if several else f"objective.direction={direction}"
+            problems.append(f"{wrong} would look for the worst {metric}: write {mended}.")
+    names = [goal.metric for goal in objective.goals]
+    if len(set(names)) < len(names):
+        problems.append(f"objective: {', '.join(names)} names a metric twice: leave one out.")
+    pruner = str(config.pruner.get("_target_", ""))
+    if objective.also and not pruner.endswith(".NopPruner"):
+        problems.append(
+            f"pruner._target_={pruner}: with several objectives it is not defined which trial is the worse "
+            "one, so none can be stopped early: add pruner=none."
+        )
+    return problems
+
+
+def _fold_problems(config: SweepConfig) -> list[str]:
+    task, problems = config.task, []
+    if task.folds is not None and task.folds < 2:
+        problems.append(f"task.folds={task.folds} must be at least 2; null is no cross-validation.")
+    if task.folds is not None and task.kind == "files" and task.validation_path is not None:
+        problems.append(
+            f"task.validation_path={task.validation_path!r}: with task.folds={task.folds} each fold is the "
+            "validation part in turn. Leave one of the two out."
+        )
+    if task.group_column is not None and task.kind == "reviews":
+        problems.append(
+            f"task.group_column={task.group_column!r}: the reviews have groups of their own (the review a "
+            "sentence is from). Leave it out."
+        )
+    pruner = str(config.pruner.get("_target_", ""))
+    if pruner.endswith(".WilcoxonPruner") and task.folds is None:
+        problems.append(
+            "pruner=wilcoxon compares trials fold by fold: add task.folds=5, or use another pruner."
+        )
+    for name in ("delete", "swap"):
+        share = getattr(task.augment, name)
+        if not 0 <= share < 1:
+            problems.append(f"task.augment.{name}={share} must be at least 0 and below 1.")
     return problems
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from sweep.adapter import holds_adapter, load_adapted
 from sweep.errors import InputError, reason_of
 
 
@@ -36,9 +37,13 @@ class Classifier:
             )
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-            self._model = AutoModelForSequenceClassification.from_pretrained(
-                str(folder), trust_remote_code=trust_remote_code
-            ).eval()
+            if holds_adapter(folder):
+                loaded = load_adapted(folder, trust_remote_code)
+            else:
+                loaded = AutoModelForSequenceClassification.from_pretrained(
+                    str(folder), trust_remote_code=trust_remote_code
+                )
+            self._model = loaded.eval()
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{str(folder)!r} cannot be loaded as a classifier: {reason_of(error)}. "

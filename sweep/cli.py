@@ -131,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("study", type=Path, metavar="STUDY_DIR")
     export.add_argument("--trial", type=int, help="a trial's number instead of the best")
     export.add_argument("--to", type=Path, metavar="DIR", help="where to; STUDY_DIR/best if not given")
+    export.add_argument("--adapter", action="store_true", help="keep a LoRA adapter instead of merging it")
     export.add_argument("--confirmed", action="store_true", help="the winner of sweep confirm")
     confirm = add("confirm", _CONFIRM)
     confirm.add_argument("study", type=Path, metavar="STUDY_DIR")
@@ -203,8 +204,8 @@ def _dispatch(arguments: list[str]) -> int:
         from sweep.export import export, export_confirmed
 
         if options.confirmed:
-            return export_confirmed(options.study, options.to, Console())
-        return export(options.study, options.trial, options.to, Console())
+            return export_confirmed(options.study, options.to, options.adapter, Console())
+        return export(options.study, options.trial, options.to, options.adapter, Console())
     if options.verb == "confirm":
         from sweep.confirm import confirm
 
@@ -223,7 +224,7 @@ def _refuse_unknown(verb: str, unknown: list[str]) -> None:
             "Type the same overrides without it."
         )
     flags = ["--config-dir", "--config-name", "--cfg", "--resolve", "--info", "--json", "--trial"]
-    flags += ["--widen", "--checkpoints", "--now", "--kills", "--confirmed", "--top", "--seeds"]
+    flags += ["--widen", "--checkpoints", "--now", "--kills", "--confirmed", "--adapter", "--top", "--seeds"]
     near = did_you_mean(unknown[0], flags)
     raise InputError(f"sweep {verb} does not take '{unknown[0]}'.{near} See sweep {verb} --help.")
 

@@ -28,7 +28,7 @@ from sweep.space import SearchSpace
 from sweep.standing import Standing
 from sweep.status import Status, study_status, trial_count
 from sweep.storage import storage_faults
-from sweep.study import epochs_spent, load_study, on_disk, seconds_spent, study_exists
+from sweep.study import epochs_done, load_study, on_disk, seconds_spent, study_exists
 from sweep.summary import introduce, quoted, summarise
 
 
@@ -114,7 +114,7 @@ def _over(config: SweepConfig, study: Study, status: Status, paths: StudyPaths) 
         )
     spent = {
         "timeout": (config.study.timeout, " s", seconds_spent(study)),
-        "max_epochs": (config.study.max_epochs, "", sum(epochs_spent(study).values())),
+        "max_epochs": (config.study.max_epochs, "", sum(map(len, epochs_done(study).values()))),
     }
     to_go = trial_count(status["remaining"])
     for name, (limit, unit, used) in spent.items():

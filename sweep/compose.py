@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sweep.errors import InputError, did_you_mean, input_error
 from sweep.grammar import parse_override
 from sweep.groups import compose_options, group_path, vary
+from sweep.objectives import several_objectives
 from sweep.paths import conf_dir
 from sweep.tree import config_paths
 
@@ -41,8 +42,8 @@ def compose(
     Raises:
         InputError: for anything Hydra refuses, with the nearest known name where there is one.
     """
-    parsed = [parse_override(text) for text in overrides]
-    swept = [o for o in parsed if o.is_sweep_override()]
+    named = [_as_group(text, config_dir) for text in overrides]
+    parsed = [parse_override(text) for text in several_objectives(named)]
     plain = [o for o in parsed if not o.is_sweep_override()]
     lines = [o.input_line or "" for o in plain]
     if config_dir is not None:
@@ -61,7 +62,7 @@ def compose(
             return found
 
         cfg = compose_with()
-        _merge_space(cfg, plain, swept)
+        _merge_space(cfg, parsed)
         for key, entry in dict(cfg.space).items():
             if _is_group(str(key), config_dir):
                 text, conditions = entry, {}
@@ -76,12 +77,14 @@ def compose(
     return cfg
 
 
-def _merge_space(cfg: DictConfig, plain: list[Override], swept: list[Override]) -> None:
+def _merge_space(cfg: DictConfig, parsed: list[Override]) -> None:
+    """In the order in which they were typed: the last word on a path counts."""
     space = dict(cfg.get("space") or {})
-    for override in plain:
-        space.pop(override.key_or_group, None)
-        space.pop(f"+{override.key_or_group}", None)
-    for override in swept:
+    for override in parsed:
+        if not override.is_sweep_override():
+            space.pop(override.key_or_group, None)
+            space.pop(f"+{override.key_or_group}", None)
+            continue
         if override.is_delete():
             raise InputError(f"'{override.input_line}' cannot delete and vary at the same time.")
         appended = override.is_add() or override.is_force_add()
@@ -122,6 +125,13 @@ def _groups() -> list[str]:
 
 def _is_group(key: str, config_dir: Path | None = None) -> bool:
     return any((folder / key).is_dir() for folder in (conf_dir(), config_dir) if folder is not None)
+
+
+def _as_group(text: str, config_dir: Path | None) -> str:
+    """`task.augment=…` as `task/augment=…`: a group within a group may be named either way."""
+    key, equals, value = text.partition("=")
+    group = key.replace(".", "/")
+    return f"{group}{equals}{value}" if "." in key and _is_group(group, config_dir) else text
 
 
 def hydra_info(options: argparse.Namespace, overrides: list[str]) -> int:

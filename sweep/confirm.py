@@ -23,10 +23,9 @@ from sweep.errors import InputError, SweepError
 from sweep.files import write_text
 from sweep.opening import checked, open_study
 from sweep.paths import StudyPaths
-from sweep.record import rank_key
 from sweep.resumption import changed_config
 from sweep.schema import SweepConfig
-from sweep.status import Status, show_params
+from sweep.status import Status, ranked, show_params
 from sweep.summary import quoted
 
 _SEED = "trainer.seed"
@@ -112,10 +111,8 @@ def _best(status: Status, config: SweepConfig, top: int, root: Path) -> list[dic
             f"{quoted(root)}, or ask for fewer."
         )
 
-    def key(trial: dict[str, Any]) -> tuple[float, int, float, int]:
-        return rank_key(trial["number"], {e["epoch"]: e for e in trial["epochs"]}, config.objective)
-
-    return sorted(done, key=key)[:top]
+    first = [*status["front"]]
+    return sorted(ranked(done, config.objective), key=lambda t: t["number"] not in first)[:top]
 
 
 def _config(
@@ -172,7 +169,7 @@ def _evaluate(chosen: list[dict[str, Any]], again: Status, config: SweepConfig) 
         found.append(
             Confirmed(trial["number"], trial["params"], trial["value"], scores, numbers, mean, std, low, high)
         )
-    sign = -1 if config.objective.direction == "maximize" else 1
+    sign = config.objective.goals[0].sign
     return sorted(found, key=lambda each: (sign * each.mean, each.number))
 
 

@@ -23,7 +23,7 @@ from sweep.errors import InputError, did_you_mean
 from sweep.grammar import SWEEPS, parse_override, to_hydra
 
 _TRIAL_GROUPS = ("trainer", "model", "task")
-_TRIAL_TASK_PATHS = ("task.max_length",)
+_TRIAL_TASK_PATHS = ("task.max_length", "task.augment.copies", "task.augment.delete", "task.augment.swap")
 _CORNERS = 64
 _VARY, _WHEN, _OPTIONS, _GROUP = "vary", "when", "options", "group"
 

@@ -33,7 +33,7 @@ from sweep.schema import SweepConfig
 from sweep.settlement import Attempt, HaltError, Settlement
 from sweep.storage import STORAGE_ERRORS
 from sweep.study import (
-    best_epoch,
+    epochs_to_keep,
     on_disk,
     requeue,
     save_seconds_spent,
@@ -151,8 +151,9 @@ class Driver:
     def _say_out_of_patience(self) -> None:
         if not self._patience_said:
             self._patience_said = True
-            patience, best = self._config.study.patience, next(iter(self._standing.ranking()), None)
-            than = "no trial was completed" if best is None else f"none was better than trial {best}"
+            patience, front = self._config.study.patience, self._standing.front()
+            better = f"none was better than trial {' or '.join(map(str, front))}"
+            than = better if front else "no trial was completed"
             self._monitor.note(f"study.patience={patience}: of the last {patience} trials {than}")
 
     def _look_at(self, attempt: Attempt) -> None:
@@ -187,7 +188,7 @@ class Driver:
             if self._config.study.timeout is not None:
                 save_seconds_spent(self._study, self.seconds())
         elif isinstance(event, CheckpointSaved):
-            self._retention.saved(event.number, event.epoch, event.best_epoch)
+            self._retention.saved(event.number, event.epoch, event.best_epochs)
         elif isinstance(event, TrialEnded):
             attempt.ended = True
         elif isinstance(event, TrialPaused):
@@ -230,5 +231,5 @@ class Driver:
         """Remove what trials that have ended no longer need; their devices are busy again by now."""
         while self._ended:
             trial = self._ended.pop()
-            best = best_epoch(trial, self._config.objective)
-            self._retention.ended(trial.number, best, self._standing.ranking())
+            kept = epochs_to_keep(trial, self._config.objective)
+            self._retention.ended(trial.number, kept, self._standing.ranking())

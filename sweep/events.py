@@ -30,18 +30,21 @@ class StepDone:
 
 @dataclass(frozen=True)
 class EpochDone:
+    """`reported` is what Optuna was told: step and value, or None in the middle of a fold."""
+
     number: int
     epoch: int
     metrics: dict[str, float]
+    reported: tuple[int, float] | None
 
 
 @dataclass(frozen=True)
 class CheckpointSaved:
-    """An epoch is complete on disk; `best_epoch` is the trial's best so far."""
+    """An epoch is complete on disk; `best_epochs` are the best so far of each of the trial's folds."""
 
     number: int
     epoch: int
-    best_epoch: int
+    best_epochs: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from sweep.model_card import model_card
 from sweep.opening import open_study
 from sweep.paths import StudyPaths
 from sweep.schema import SweepConfig
+from sweep.score import FOLD, numbers
 from sweep.scoring import Scores, score_in_clean_process
 from sweep.status import chosen_trial
 
@@ -28,17 +30,20 @@ _TOLERANCE = 1e-6
 _METRICS = "metrics.json"
 
 
-def export_confirmed(root: Path, to: Path | None, console: Console) -> int:
+def export_confirmed(root: Path, to: Path | None, adapter: bool, console: Console) -> int:
     """Export the confirmed winner of the study in `root`, trained with the seed of its median score."""
     again, number = winner(root)
-    return export(again, number, to if to is not None else StudyPaths(root).best, console)
+    return export(again, number, to if to is not None else StudyPaths(root).best, adapter, console)
 
 
-def export(root: Path, number: int | None, to: Path | None, console: Console) -> int:
+def export(root: Path, number: int | None, to: Path | None, adapter: bool, console: Console) -> int:
     """Write the model of trial `number` (or the best) to `to` (or the study's folder `best`).
 
+    With `adapter` a LoRA adapter is not merged into the model it was trained on.
+
     Raises:
-        InputError: no study, no such trial, or a target folder that holds something else.
+        InputError: no study, no such trial, one without an adapter, or a target folder that holds
+            something else.
         SweepError: the exported files do not score what the study recorded; nothing is left.
     """
     paths, cfg = open_study(root)
@@ -47,6 +52,10 @@ def export(root: Path, number: int | None, to: Path | None, console: Console) ->
         raise InputError(f"{target} exists and is no exported model: give another folder with --to.")
     trial = chosen_trial(read_status(root), number, str(root))
     config = _trial_config(paths, trial["number"], cfg)
+    if adapter and config.model.adapter.kind == "none":
+        raise InputError(
+            f"--adapter: trial {trial['number']} was trained without one (model/adapter=lora): leave it out."
+        )
     found = checkpoint_of_epoch(paths.trial(trial["number"]), trial["best_epoch"])
     if found is None:
         raise SweepError(
@@ -62,19 +71,21 @@ def export(root: Path, number: int | None, to: Path | None, console: Console) ->
         with console.status("Writing the model and scoring it in a clean process …"):
             shutil.copytree(found.path, staging, ignore=shutil.ignore_patterns(*TRAINING_STATE))
             if config.model.adapter.kind != "none":
-                from sweep.model import merge_adapter  # torch, which other exports leave to the clean process
+                from sweep.model import finish_adapter  # torch, which others leave to the clean process
 
-                merge_adapter(staging, config.model, card.label_names)
+                finish_adapter(staging, config.model, card.label_names, keep=adapter)
             _fix_length(staging, config.task.max_length)
+            recorded = numbers(trial["epochs"])[trial["best_epoch"]]
             scores = score_in_clean_process(
                 staging,
                 paths.root,
                 config.objective.average(len(card.label_names)),
                 config.trainer.eval_batch_size,
                 config.model.trust_remote_code,
+                int(recorded[FOLD]) if FOLD in recorded else None,
             )
-            _prove(trial, scores)
-            _write_records(staging, trial, scores, config, card)
+            _prove(trial["number"], recorded, scores)
+            _write_records(staging, trial, scores, config, card, adapter)
         if target.exists():
             shutil.rmtree(target)
         staging.replace(target)
@@ -99,25 +110,26 @@ def _fix_length(folder: Path, max_length: int) -> None:
     file.write_text(json.dumps(settings, indent=2))
 
 
-def _prove(trial: dict[str, Any], scores: Scores) -> None:
-    recorded = next(e for e in trial["epochs"] if e["epoch"] == trial["best_epoch"])
+def _prove(number: int, recorded: Mapping[str, float], scores: Scores) -> None:
     for name in ("accuracy", "f1"):
         found = scores["validation"][name]
         if abs(found - recorded[name]) > _TOLERANCE:
             raise SweepError(
-                f"The exported files of trial {trial['number']} have the validation {name} "
+                f"The exported files of trial {number} have the validation {name} "
                 f"{found:.6f}, the study recorded {recorded[name]:.6f}: the checkpoint or the data "
                 "has changed, and nothing was exported. Choose another trial with --trial."
             )
 
 
 def _write_records(
-    folder: Path, trial: dict[str, Any], scores: Scores, config: SweepConfig, card: DataCard
+    folder: Path, trial: dict[str, Any], scores: Scores, config: SweepConfig, card: DataCard, adapter: bool
 ) -> None:
     metrics = {"trial": trial["number"], "epoch": trial["best_epoch"], **scores}
+    if card.folds:
+        metrics["mean_over_folds"] = {name: trial["scores"][name] for name in ("accuracy", "f1")}
     (folder / _METRICS).write_text(json.dumps(metrics, indent=1))
     OmegaConf.save(OmegaConf.create(trial["params"]), folder / "params.yaml")
-    (folder / "README.md").write_text(model_card(trial, scores, config, card))
+    (folder / "README.md").write_text(model_card(trial, scores, config, card, adapter))
 
 
 def _report(trial: dict[str, Any], scores: Scores, target: Path, console: Console) -> None:

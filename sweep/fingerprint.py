@@ -30,11 +30,14 @@ _HARMLESS = (
     "trainer.eval_batch_size",
 )
 # Settings that came later: a study or checkpoint that knows nothing of them was made with these values.
-_LATER = {
+_LATER: dict[str, Any] = {
+    "objective.also": [],
     "objective.epoch": "best",
     "objective.patience": None,
     "trainer.layerwise_lr_decay": 1.0,
     "task.metrics": None,
+    "task.group_column": None,
+    "task.folds": None,
 }
 _PACKAGES = ("sweep", "torch", "transformers", "accelerate", "datasets", "optuna")
 
@@ -77,8 +80,12 @@ def settings_of(config: SweepConfig) -> dict[str, Any]:
     for section in _SECTIONS:
         value = getattr(config, section)
         flat.update(_flatten(value if isinstance(value, dict) else asdict(value), section))
-    if config.model.adapter.kind == "none":  # as before there were any
-        flat = {path: value for path, value in flat.items() if not path.startswith("model.adapter.")}
+    for off, section in (
+        (config.model.adapter.kind, "model.adapter."),
+        (config.task.augment.kind, "task.augment."),
+    ):
+        if off == "none":  # as before there were any
+            flat = {path: value for path, value in flat.items() if not path.startswith(section)}
     return {
         path: value
         for path, value in flat.items()

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from sweep.errors import InputError
 from sweep.grammar import parse_override
 
-_TRIAL_GROUPS = ("model", "trainer")
+_TRIAL_GROUPS = ("model", "trainer", "task/augment")
 
 
 def compose_options(group: str, text: str, compose_with: Callable[[str], DictConfig]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def compose_options(group: str, text: str, compose_with: Callable[[str], DictCon
     Raises:
         InputError: no choice of options, a group that cannot vary, an option that does not exist.
     """
-    if group.split("/")[0] not in _TRIAL_GROUPS:
+    if not any(f"{group}/".startswith(f"{known}/") for known in _TRIAL_GROUPS):
         raise InputError(
             f"'{group}={text}': the group {group} decides about the whole study and cannot vary between "
             f"trials; groups that can are {', '.join(_TRIAL_GROUPS)}."

@@ -12,7 +12,7 @@ from hydra.utils import get_method
 
 from sweep.errors import InputError, reason_of
 from sweep.paths import metric_script
-from sweep.record import STANDARD_METRICS
+from sweep.score import STANDARD_METRICS
 
 Scorer = Callable[[Sequence[int], Sequence[int]], dict[str, float]]
 

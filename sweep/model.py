@@ -134,9 +134,16 @@ def _load(model: ModelConfig, label_names: list[str]) -> tuple[Any, set[str]]:
     return with_adapter(loaded, model, drawn), drawn
 
 
-def merge_adapter(folder: Path, model: ModelConfig, label_names: list[str]) -> None:
-    """Turn the adapter that a trial of `model` left in `folder` into a whole model."""
-    merge(folder, load_model(dataclasses.replace(model, adapter=AdapterConfig()), label_names))
+def finish_adapter(folder: Path, model: ModelConfig, label_names: list[str], keep: bool) -> None:
+    """Turn the adapter that a trial of `model` left in `folder` into a whole model.
+
+    With `keep` it stays one, and gets the config that the model below it must have.
+    """
+    base = load_model(dataclasses.replace(model, adapter=AdapterConfig()), label_names)
+    if keep:
+        base.config.save_pretrained(folder)
+    else:
+        merge(folder, base)
 
 
 class ModelTemplate:
@@ -146,20 +153,22 @@ class ModelTemplate:
     """
 
     def __init__(self, model: ModelConfig, label_names: list[str]) -> None:
-        self._settings = model, label_names
+        self._settings, self._given = (model, label_names), False
         with torch.random.fork_rng(devices=[]):  # a trial that loads its own has been seeded already
             self._loaded, drawn = _load(model, label_names)
         unmarked = {n for n, p in self._loaded.named_parameters() if not getattr(p, _FROM_FILE, False)}
         self._usable = unmarked <= drawn
 
     def model(self) -> Any:
-        """What `load_model` would return now, bit for bit; once a process.
+        """What `load_model` would return now, bit for bit; in a process that asks again (for the next fold),
+        read from its file, for the first one has been trained.
 
         Weights that the file does not hold (the new head) are drawn from the generators as they are.
         Source: transformers' PreTrainedModel._initialize_missing_keys, with which loading ends.
         """
-        if not self._usable:  # an architecture that does not mark what came from the file
+        if self._given or not self._usable:  # not: an architecture that does not mark what came from the file
             return load_model(*self._settings)
+        self._given = True
         for module in self._loaded.modules():
             module.__dict__.pop(_FROM_FILE, None)
         self._loaded.initialize_weights()

@@ -8,19 +8,38 @@ from sweep import __version__
 from sweep.card import DataCard
 from sweep.schema import SweepConfig
 
+_WITH_TRANSFORMERS = """\
+from transformers import pipeline
+
+pipeline("text-classification", "PATH/TO/THIS/FOLDER", truncation=True)("A text.")"""
+_WITH_PEFT = """\
+from peft import PeftConfig, PeftModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+folder = "PATH/TO/THIS/FOLDER"
+base = PeftConfig.from_pretrained(folder).base_model_name_or_path
+model = AutoModelForSequenceClassification.from_pretrained(base, config=AutoConfig.from_pretrained(folder))
+model = PeftModel.from_pretrained(model, folder).merge_and_unload()
+tokenizer = AutoTokenizer.from_pretrained(folder)
+pipeline("text-classification", model, tokenizer=tokenizer, truncation=True)("A text.")"""
+
 
 def model_card(
     trial: dict[str, Any],
     scores: dict[str, dict[str, float]],
     config: SweepConfig,
     card: DataCard,
+    adapter: bool,
 ) -> str:
-    """Markdown with a YAML header, in the Hugging Face form."""
+    """Markdown with a YAML header, in the Hugging Face form; `adapter`: the folder holds only that."""
     base = card.baselines
     rows = "\n".join(
         f"| {part} | {scores[part]['accuracy']:.4f} | {scores[part]['f1']:.4f} |"
         for part in ("validation", "test")
     )
+    if card.folds:
+        mean = trial["scores"]
+        rows += f"\n| mean over {card.folds} folds | {mean['accuracy']:.4f} | {mean['f1']:.4f} |"
     params = "\n".join(f"- `{path}` = {value}" for path, value in trial["params"].items()) or "- none"
     labels = ", ".join(f"{number} = {name}" for number, name in enumerate(card.label_names))
     source = config.task.path or "rated sentences of Amazon product reviews (Hutto & Gilbert 2014)"
@@ -54,8 +73,6 @@ Parameters found by the sweep:
 {params}
 
 ```python
-from transformers import pipeline
-
-pipeline("text-classification", "PATH/TO/THIS/FOLDER", truncation=True)("A text.")
+{_WITH_PEFT if adapter else _WITH_TRANSFORMERS}
 ```
 """

@@ -18,8 +18,8 @@ from sweep.events import (
     TrialPaused,
     TrialStarted,
 )
-from sweep.record import STANDARD_METRICS
-from sweep.status import show_params
+from sweep.score import FOLD, STANDARD_METRICS
+from sweep.status import show_params, show_score
 
 
 def kept_epochs(kept: int, repeated: list[int]) -> str:
@@ -112,8 +112,10 @@ class Monitor:
     def _epoch(self, event: EpochDone) -> None:
         m = event.metrics
         own = "".join(f"{name} {m[name]:.4f}  " for name in m if name not in STANDARD_METRICS)
+        own += "".join(f"{name} {show_score(name, m[name])}  " for name in ("latency", "size") if name in m)
+        fold = f"fold {m[FOLD]}  " if FOLD in m else ""
         self._say(
-            f"trial {event.number}  epoch {event.epoch}  accuracy {m['accuracy']:.4f}  "
+            f"trial {event.number}  {fold}epoch {event.epoch}  accuracy {m['accuracy']:.4f}  "
             f"F1 {m['f1']:.4f}  loss {m['loss']:.4f}  {own}time {m['seconds']:.1f} s"
         )
 

@@ -18,6 +18,7 @@ from sweep.model import weights_size
 from sweep.opening import effective_trials
 from sweep.paths import StudyPaths
 from sweep.presence import announce
+from sweep.score import FOLD
 from sweep.study_parts import StudyParts
 
 _WARM, _ROUNDS = 2, 5
@@ -78,7 +79,7 @@ def _batch(parts: StudyParts, size: int) -> Any:
     middle = sorted(range(len(lengths)), key=lengths.__getitem__)
     start = max(0, (len(middle) - size) // 2)
     rows = [data["train"][i] for i in middle[start : start + size]]
-    kept = [{k: v for k, v in row.items() if k != "length"} for row in rows]
+    kept = [{k: v for k, v in row.items() if k not in ("length", FOLD)} for row in rows]
     return DataCollatorWithPadding(parts.tokenizer(parts.config.model))(kept)
 
 

@@ -9,8 +9,8 @@ import datasets
 from omegaconf import DictConfig
 
 from sweep.arguments import batch_plan, training_arguments
-from sweep.baseline import baselines
-from sweep.card import DataCard
+from sweep.baseline import baselines, mean_baselines
+from sweep.card import Baselines, DataCard
 from sweep.config import typed
 from sweep.devices import Machine, choose_devices, inspect_machine
 from sweep.errors import InputError, did_you_mean, input_error
@@ -18,10 +18,11 @@ from sweep.metrics import own_metrics
 from sweep.model import check_model, load_tokenizer, model_hash
 from sweep.paths import StudyPaths
 from sweep.presence import announce
-from sweep.record import STANDARD_METRICS
 from sweep.schema import SweepConfig
+from sweep.score import FOLD, STANDARD_METRICS
 from sweep.space import Params, SearchSpace, parse_space
-from sweep.task import data_hash, save_split, split_task, tokenised, tokens_key
+from sweep.task import Frames, data_hash, save_split, split_task
+from sweep.tokens import tokenised, tokens_key
 
 _SHOWN_TOKENS = 12
 
@@ -39,12 +40,13 @@ def check_study(cfg: DictConfig) -> Machine:
     config, space = typed(cfg), parse_space(cfg)
     problems: list[str] = []
     own = own_metrics(config.task.metrics)([0, 1], [0, 1])
-    if config.objective.metric not in {*STANDARD_METRICS, *own}:
-        near = did_you_mean(config.objective.metric, own)
-        problems.append(
-            f"objective.metric={config.objective.metric!r} is not among what "
-            f"task.metrics={config.task.metrics} returns: {', '.join(own)}.{near}"
-        )
+    for metric in (goal.metric for goal in config.objective.goals):
+        if metric not in {*STANDARD_METRICS, *own}:
+            near = did_you_mean(metric, own)
+            problems.append(
+                f"objective.metric={metric!r} is not among what "
+                f"task.metrics={config.task.metrics} returns: {', '.join(own)}.{near}"
+            )
     machine = inspect_machine()
     use_cpu = choose_devices(machine, config.launcher, config.study.n_trials)[0].kind == "cpu"
     for params in [{}, *space.corners()]:
@@ -103,7 +105,7 @@ def prepare_study(cfg: DictConfig, paths: StudyPaths) -> tuple[DataCard, dict[st
             chosen.setdefault(tokens_key(trial.task, trial.model), trial)
     save_split(parts, names, paths)
     for trial in chosen.values():
-        tokenised(trial.task, trial.model, paths)
+        tokenised(trial.task, trial.model, config.study.seed, paths)
     train = parts["train"]
     text, found = str(train["text"].iloc[0]), train["found"].iloc[0]
     tokenizer = load_tokenizer(config.model)
@@ -116,6 +118,18 @@ def prepare_study(cfg: DictConfig, paths: StudyPaths) -> tuple[DataCard, dict[st
         first_number=int(train["label"].iloc[0]),
         tokens=tokenizer.convert_ids_to_tokens(ids)[:_SHOWN_TOKENS],
         data_hash=data_hash(parts, names),
-        baselines=baselines(train, parts["validation"], average, config.study.seed),
+        baselines=_baselines(parts, average, config.study.seed),
+        folds=config.task.folds,
     )
     return card, model_hashes(cfg)
+
+
+def _baselines(parts: Frames, average: str, seed: int) -> Baselines:
+    train = parts["train"]
+    if FOLD not in train:
+        return baselines(train, parts["validation"], average, seed)
+    folds = [
+        baselines(train[train[FOLD] != fold], train[train[FOLD] == fold], average, seed)
+        for fold in sorted(train[FOLD].unique())
+    ]
+    return mean_baselines(folds)

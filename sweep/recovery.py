@@ -61,8 +61,8 @@ def _kept(trial: FrozenTrial, paths: StudyPaths, crashed: bool) -> str:
 
 
 def _epochs_in_all(own: TrialPaths) -> int:
-    trainer: dict[str, Any] = yaml.safe_load(own.config.read_text())["trainer"]
-    return int(trainer["num_train_epochs"])
+    config: dict[str, Any] = yaml.safe_load(own.config.read_text())
+    return int(config["trainer"]["num_train_epochs"]) * int(config["task"].get("folds") or 1)
 
 
 def take_choice(words: list[str]) -> tuple[tuple[int, str] | None, list[str]]:

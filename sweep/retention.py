@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from sweep.checkpoint import (
@@ -15,6 +15,7 @@ from sweep.checkpoint import (
 from sweep.files import remove_folder
 from sweep.paths import StudyPaths, TrialPaths
 from sweep.schema import CheckpointsConfig
+from sweep.standing import Ranking
 
 
 @dataclass
@@ -22,7 +23,7 @@ class _Trial:
     """The checkpoints of one trial: epoch -> bytes."""
 
     sizes: dict[int, int] = field(default_factory=dict)
-    best_epoch: int = 0
+    best_epochs: frozenset[int] = frozenset()
     finished: bool = False
     rank: int | None = None  # 0 is the best of the COMPLETE trials
 
@@ -30,48 +31,49 @@ class _Trial:
 class Retention:
     """Keeps what the config asks for; evicts beyond `max_bytes`, least useful first.
 
-    Never evicted: the best trial's best epoch, and of an unfinished trial its best and its latest
-    epoch, from which a resume goes on. Work per epoch does not grow with the number of trials that
-    have no checkpoints left.
+    Never evicted: the best trial's best epoch, and of an unfinished trial its best epochs and its latest
+    one, from which a resume goes on. With several objectives all of the Pareto front are kept. Work per
+    epoch does not grow with the number of trials that have no checkpoints left.
     """
 
     def __init__(self, paths: StudyPaths, config: CheckpointsConfig, warn: Callable[[str], None]) -> None:
         self._paths, self._config, self._warn = paths, config, warn
         self._trials: dict[int, _Trial] = {}
-        self._warned = False
+        self._warned, self._kept = False, config.top_k
 
-    def open(self, trials: Iterable[tuple[int, int | None, bool]], ranking: list[int]) -> None:
+    def open(self, trials: Iterable[tuple[int, Collection[int], bool]], ranking: Ranking) -> None:
         """Learn what is on disk (at the start of a session) and bring it in order.
 
         Args:
-            trials: number, best epoch, finished?
-            ranking: the COMPLETE trials, best first.
+            trials: number, best epochs, finished?
+            ranking: the COMPLETE trials.
         """
-        for number, best_epoch, finished in trials:
+        for number, best_epochs, finished in trials:
             if not self._paths.trial(number).root.is_dir():
                 continue
-            self._trials[number] = _Trial(self._sizes(number), best_epoch or 0, finished)
+            self._trials[number] = _Trial(self._sizes(number), frozenset(best_epochs), finished)
         self.ranked(ranking)
 
-    def saved(self, number: int, epoch: int, best_epoch: int) -> None:
+    def saved(self, number: int, epoch: int, best_epochs: Collection[int]) -> None:
         """An unfinished trial has a new checkpoint."""
         trial = self._trials.setdefault(number, _Trial())
         # What is later is not on the disk for certain: it takes nobody's place yet.
         trial.sizes = {e: size for e, size in self._sizes(number).items() if e <= epoch}
-        trial.best_epoch = best_epoch
+        trial.best_epochs = frozenset(best_epochs)
         self._tidy(number, trial)
         self._enforce_budget()
 
-    def ended(self, number: int, best_epoch: int | None, ranking: list[int]) -> None:
-        """A trial is finished, whatever its state."""
+    def ended(self, number: int, best_epochs: Collection[int], ranking: Ranking) -> None:
+        """A trial is finished, whatever its state; of several folds one has the epoch that is left."""
         trial = self._trials.setdefault(number, _Trial())
         trial.sizes = self._sizes(number)
-        trial.best_epoch, trial.finished = best_epoch or 0, True
+        trial.best_epochs, trial.finished = frozenset(best_epochs), True
         self.ranked(ranking)
 
-    def ranked(self, ranking: list[int]) -> None:
+    def ranked(self, ranking: Ranking) -> None:
         """The order of the COMPLETE trials has changed."""
-        places = {number: place for place, number in enumerate(ranking)}
+        places = {number: place for place, number in enumerate(ranking.order)}
+        self._kept = max(self._config.top_k, ranking.front)
         for number, trial in list(self._trials.items()):
             trial.rank = places.get(number)
             self._tidy(number, trial)
@@ -89,11 +91,11 @@ class Retention:
             return
         paths = self._paths.trial(number)
         if not trial.finished:
-            keep = {trial.best_epoch, *sorted(trial.sizes)[-2:]}  # two: should the latest be damaged
-        elif trial.rank is not None and trial.rank < self._config.top_k:
-            keep = {trial.best_epoch}
+            keep = trial.best_epochs.union(sorted(trial.sizes)[-2:])  # two: should the latest be damaged
+        elif trial.rank is not None and trial.rank < self._kept:
+            keep = trial.best_epochs
         else:
-            keep = set()
+            keep = frozenset()
         for epoch in sorted(trial.sizes.keys() - keep):
             self._remove(paths, trial, epoch)
         if trial.finished:
@@ -138,15 +140,15 @@ class Retention:
         """(trial, epoch) of what may go, first to go first: not ranked, worst, not best epoch, oldest."""
         found = []
         for number, trial in self._trials.items():
-            needed = {trial.best_epoch, max(trial.sizes, default=0)}
+            needed = {*trial.best_epochs, max(trial.sizes, default=0)}
             for epoch in trial.sizes:
                 if trial.finished:
-                    if (trial.rank, epoch) == (0, trial.best_epoch):
+                    if trial.rank == 0 and epoch in trial.best_epochs:
                         continue
                     order = (0, -len(self._trials) if trial.rank is None else -trial.rank)
                 elif epoch in needed:
                     continue
                 else:
                     order = (1, 0)
-                found.append((order, epoch == trial.best_epoch, epoch, number))
+                found.append((order, epoch in trial.best_epochs, epoch, number))
         return [(number, epoch) for _, _, epoch, number in sorted(found)]

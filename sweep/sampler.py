@@ -84,7 +84,17 @@ class SeededSampler(BaseSampler):
         if self._is_grid:
             self._space.grid()
             return
-        self._make(0)
+        try:
+            alone = create_study(
+                sampler=self._make(0),
+                directions=[goal.direction for goal in self._config.objective.goals],  # type: ignore[misc]
+            )
+            alone.ask({d.path: d.distribution for d in self._space.dimensions if not d.when})
+        except (ValueError, NotImplementedError) as error:
+            raise InputError(
+                f"sampler ({self._settings['_target_']}) cannot be used here: {reason_of(error)}. "
+                "Choose another one, for instance sampler=tpe."
+            ) from None
         study = create_study(sampler=RandomSampler(self._config.study.seed))
         if not any(self._space.holds(self._space(study.ask())) for _ in range(_DRAWS)):
             raise InputError(

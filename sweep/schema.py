@@ -31,13 +31,35 @@ class StudyConfig:
     from_top: int = 3
 
 
+@dataclass(frozen=True)
+class Goal:
+    """One objective: a metric, and whether to maximize or minimize it."""
+
+    metric: str
+    direction: str
+
+    @property
+    def sign(self) -> int:
+        """What makes smaller better."""
+        return -1 if self.direction == "maximize" else 1
+
+
 @dataclass
 class ObjectiveConfig:
+    """What makes one trial better than another; `also` are further objectives, each "metric:direction"."""
+
     metric: str = "accuracy"
     direction: str = "maximize"
+    also: list[str] = field(default_factory=list)
     f1_average: str = "auto"
     epoch: str = "best"
     patience: int | None = None
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """All objectives. The first leads: it picks a trial's epoch, and the order of trials."""
+        more = (text.rpartition(":") for text in self.also)
+        return Goal(self.metric, self.direction), *(Goal(metric, way) for metric, _, way in more)
 
     def average(self, num_labels: int) -> str:
         """scikit-learn's name of the F1 average for data of `num_labels` classes.
@@ -56,6 +78,20 @@ class ObjectiveConfig:
 
 
 @dataclass
+class AugmentConfig:
+    """Copies of the training texts, changed a little; `kind` none or words.
+
+    Each text gets `copies`, in which the share `delete` of its words is left out and the share `swap`
+    changes places.
+    """
+
+    kind: str = "none"
+    copies: int = 1
+    delete: float = 0.1
+    swap: float = 0.1
+
+
+@dataclass
 class TaskConfig:
     kind: str = "files"
     name: str = "files"
@@ -71,6 +107,9 @@ class TaskConfig:
     limit: int | None = None
     max_length: int = 128
     metrics: str | None = None
+    group_column: str | None = None
+    folds: int | None = None
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
 @dataclass

@@ -26,8 +26,9 @@ def read_parts(task: TaskConfig) -> tuple[dict[str, pd.DataFrame], list[str] | N
     """The parts the source comes in: train always, validation and test where it has them.
 
     Returns:
-        Part -> rows with the columns text, label (raw, as found) and, for the reviews, group; and
-        the label names in order where the config or the source knows them.
+        Part -> rows with the columns text, label (raw, as found) and, for the reviews and with
+        `task.group_column`, group; and the label names in order where the config or the source
+        knows them.
 
     Raises:
         InputError: a file, column or split that is missing or cannot be read.
@@ -42,7 +43,7 @@ def read_parts(task: TaskConfig) -> tuple[dict[str, pd.DataFrame], list[str] | N
 
 
 def read_file(path: str, task: TaskConfig) -> pd.DataFrame:
-    """The columns text and label of one CSV, TSV, JSON, JSON lines or Parquet file."""
+    """The columns text, label and, if asked for, group of a CSV, TSV, JSON, JSON lines or Parquet file."""
     file = Path(path)
     try:
         rows = _READERS[file.suffix.lower()](file)
@@ -54,14 +55,17 @@ def read_file(path: str, task: TaskConfig) -> pd.DataFrame:
 
 
 def _columns(rows: pd.DataFrame, source: str, task: TaskConfig) -> pd.DataFrame:
-    for key, column in (("text_column", task.text_column), ("label_column", task.label_column)):
+    wanted = {"text": task.text_column, "label": task.label_column}
+    if task.group_column is not None:
+        wanted["group"] = task.group_column
+    for name, column in wanted.items():
         if column not in rows.columns:
             found = ", ".join(map(str, rows.columns))
             raise InputError(
-                f"{source} has no column {column!r}; it has {found}. Set task.{key}=…"
+                f"{source} has no column {column!r}; it has {found}. Set task.{name}_column=…"
                 f"{did_you_mean(column, map(str, rows.columns))}"
             )
-    return pd.DataFrame({"text": rows[task.text_column], "label": rows[task.label_column]})
+    return pd.DataFrame({name: rows[column] for name, column in wanted.items()})
 
 
 def _read_hub(task: TaskConfig) -> tuple[dict[str, pd.DataFrame], list[str] | None]:

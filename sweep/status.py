@@ -12,9 +12,10 @@ from rich.table import Table
 from sweep.checkpoint import IncompleteError, checkpoint_folders, checkpoint_of_epoch, read_checkpoint
 from sweep.errors import InputError
 from sweep.paths import StudyPaths
-from sweep.record import ATTEMPTS, ERROR, best_of, epochs_of, rank_key
+from sweep.record import ATTEMPTS, ERROR, epochs_of
 from sweep.sampler import build_pruner
 from sweep.schema import ObjectiveConfig, SweepConfig
+from sweep.score import best_of, mean_metrics, numbers, pareto_front, rank_key
 from sweep.space import SearchSpace
 from sweep.study import parked_trials
 
@@ -31,14 +32,20 @@ def study_status(
         if trial["number"] in parked:
             trial["state"] = "PARKED"
     done = sum(t["state"] in ("COMPLETE", "PRUNED", "FAIL") for t in trials)
-    best = best_trial(trials, config.objective)
+    ranking = ranked(trials, config.objective)
+    best = ranking[0] if ranking else None
+    goals = config.objective.goals
+    signs = [goal.sign for goal in goals]
+    scores = {t["number"]: [s * v for s, v in zip(signs, t["values"], strict=True)] for t in ranking}
     return {
         "study": config.study.name,
         "n_trials": n_trials,
         "remaining": max(0, n_trials - done),
         "direction": config.objective.direction,
         "metric": config.objective.metric,
+        "objectives": [{"metric": goal.metric, "direction": goal.direction} for goal in goals],
         "trials": trials,
+        "front": pareto_front(scores) if len(goals) > 1 else [],
         "best": None
         if best is None
         else {
@@ -50,11 +57,10 @@ def study_status(
     }
 
 
-def best_trial(trials: list[dict[str, Any]], objective: ObjectiveConfig) -> dict[str, Any] | None:
-    """The best COMPLETE trial; see `rank_key` for ties."""
+def ranked(trials: list[dict[str, Any]], objective: ObjectiveConfig) -> list[dict[str, Any]]:
+    """The COMPLETE trials, best first; see `rank_key` for ties and several objectives."""
     done = [t for t in trials if t["state"] == "COMPLETE"]
-    epochs = {t["number"]: {e["epoch"]: e for e in t["epochs"]} for t in done}
-    return min(done, key=lambda t: rank_key(t["number"], epochs[t["number"]], objective), default=None)
+    return sorted(done, key=lambda t: rank_key(t["number"], numbers(t["epochs"]), objective))
 
 
 def chosen_trial(status: Status, number: int | None, root: str) -> dict[str, Any]:
@@ -88,6 +94,8 @@ def _trial(trial: FrozenTrial, space: SearchSpace, objective: ObjectiveConfig) -
         "state": trial.state.name,
         "attempts": len(attributes.get(ATTEMPTS, [])),
         "value": best.value if best else None,
+        "values": list(best.values) if best else [],
+        "scores": mean_metrics(epochs, objective),
         "best_epoch": best.epoch if best else None,
         "params": {
             path: dimensions[path].shown(value) if path in dimensions else value
@@ -143,19 +151,26 @@ def checkpoint_table(checkpoints: list[dict[str, Any]]) -> Table:
 
 
 def status_table(status: Status) -> Table:
-    """The trials by number, the best marked; scores are those of a trial's best epoch."""
-    title = f"{status['study']}: {status['metric']} ({status['direction']})"
+    """The trials by number, the best (of several objectives: the Pareto front) marked.
+
+    Scores are those of a trial's best epoch; with folds, the mean over them.
+    """
+    goals = status["objectives"]
+    title = f"{status['study']}: " + ", ".join(f"{g['metric']} ({g['direction']})" for g in goals)
     table = Table(title=title, box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for column in ("trial", "state", "epochs", "accuracy", "F1", "loss", "time"):
+    shown = ["accuracy", "f1", "loss"]
+    if len(goals) > 1 or goals[0]["metric"] not in shown:
+        shown = [g["metric"] for g in goals]
+    names = ["F1" if name == "f1" else name for name in shown]
+    for column in ("trial", "state", "epochs", *names, "time"):
         table.add_column(column, justify="left" if column == "state" else "right", no_wrap=True)
     table.add_column("parameters", overflow="fold")
-    best = status["best"]["number"] if status["best"] else None
+    marked = status["front"] or ([status["best"]["number"]] if status["best"] else [])
     for trial in status["trials"]:
-        at_best = next((e for e in trial["epochs"] if e["epoch"] == trial["best_epoch"]), None)
-        scores = [f"{at_best[k]:.4f}" if at_best else "" for k in ("accuracy", "f1", "loss")]
+        scores = [show_score(k, trial["scores"][k]) if trial["scores"] else "" for k in shown]
         note = f"\n{trial['error']}" if trial["error"] else ""
         table.add_row(
-            f"{'*' if trial['number'] == best else ''}{trial['number']}",
+            f"{'*' if trial['number'] in marked else ''}{trial['number']}",
             trial["state"],
             str(len(trial["epochs"])),
             *scores,
@@ -163,6 +178,19 @@ def status_table(status: Status) -> Table:
             escape(show_params(trial["params"], "\n") + note),
         )
     return table
+
+
+def show_score(metric: str, value: float) -> str:
+    """A score as people read it; a model's size in megabytes, a latency in milliseconds."""
+    if metric == "size":
+        return f"{value / 1e6:.1f} MB"
+    return f"{value:.2f} ms" if metric == "latency" else f"{value:.4f}"
+
+
+def show_scores(trial: dict[str, Any], status: Status) -> str:
+    """`accuracy 0.8506, latency 3.20 ms`: a trial's values of the study's objectives."""
+    goals = (goal["metric"] for goal in status["objectives"])
+    return ", ".join(f"{name} {show_score(name, trial['scores'][name])}" for name in goals)
 
 
 def trial_count(count: int) -> str:

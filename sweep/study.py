@@ -19,9 +19,10 @@ from sweep.asha import PromotingPruner
 from sweep.errors import InputError, SweepError, reason_of
 from sweep.files import sync, write_text
 from sweep.paths import StudyPaths
-from sweep.record import ATTEMPTS, DEATHS, ERROR, LIMIT, LOG, VERDICT, best_of, epochs_of, parked_after
+from sweep.record import ATTEMPTS, DEATHS, ERROR, LIMIT, LOG, VERDICT, epochs_of, parked_after
 from sweep.sampler import SeededSampler, build_pruner
 from sweep.schema import ObjectiveConfig, SweepConfig
+from sweep.score import best_epochs, best_of
 from sweep.space import SearchSpace
 from sweep.storage import open_sqlite, open_storage
 
@@ -54,7 +55,7 @@ def _create(config: SweepConfig, storage: RDBStorage) -> Study:
     return optuna.create_study(
         storage=storage,
         study_name=config.study.name,
-        direction=config.objective.direction,  # type: ignore[arg-type]
+        directions=[goal.direction for goal in config.objective.goals],  # type: ignore[misc]
         load_if_exists=config.storage.url is not None,
     )
 
@@ -115,9 +116,10 @@ def load_study(config: SweepConfig, paths: StudyPaths) -> Study:
 
 def search_arguments(config: SweepConfig, storage: BaseStorage, space: SearchSpace) -> dict[str, Any]:
     """What `Trainer.hyperparameter_search` hands to Optuna on rank 0."""
+    ways = [goal.direction for goal in config.objective.goals]
     return {
         "backend": "optuna",
-        "direction": config.objective.direction,
+        "direction": ways if len(ways) > 1 else ways[0],
         "storage": storage,
         "study_name": config.study.name,
         "load_if_exists": True,
@@ -176,22 +178,25 @@ def trial_of(study: Study, number: int) -> FrozenTrial:
     return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study._study_id, number))
 
 
-def best_epoch(trial: FrozenTrial, objective: ObjectiveConfig) -> int | None:
-    """The epoch of a trial whose checkpoint is its model; None before the first."""
-    best = best_of(epochs_of(trial.user_attrs), objective)
-    return best.epoch if best else None
+def epochs_to_keep(trial: FrozenTrial, objective: ObjectiveConfig) -> list[int]:
+    """The epochs one of which will be a trial's model; of a finished one, that epoch."""
+    epochs = epochs_of(trial.user_attrs)
+    if trial.state.is_finished():
+        best = best_of(epochs, objective)
+        return [best.epoch] if best else []
+    return best_epochs(epochs, objective)
 
 
-def on_disk(study: Study, objective: ObjectiveConfig) -> list[tuple[int, int | None, bool]]:
-    """What `Retention.open` wants to know of all trials: number, best epoch, finished?"""
+def on_disk(study: Study, objective: ObjectiveConfig) -> list[tuple[int, list[int], bool]]:
+    """What `Retention.open` wants to know of all trials: number, epochs to keep, finished?"""
     trials = study.get_trials(deepcopy=False)
-    return [(t.number, best_epoch(t, objective), t.state.is_finished()) for t in trials]
+    return [(t.number, epochs_to_keep(t, objective), t.state.is_finished()) for t in trials]
 
 
-def epochs_spent(study: Study) -> dict[int, int]:
-    """Number of each trial -> how many epochs it has finished; an epoch that was repeated counts once."""
+def epochs_done(study: Study) -> dict[int, set[int]]:
+    """Number of each trial -> the epochs it has finished."""
     trials = study.get_trials(deepcopy=False)
-    return {t.number: len(epochs_of(t.user_attrs)) for t in trials}
+    return {t.number: set(epochs_of(t.user_attrs)) for t in trials}
 
 
 def waiting(study: Study) -> int:

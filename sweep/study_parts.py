@@ -18,7 +18,8 @@ from sweep.paths import StudyPaths
 from sweep.schema import ModelConfig, SweepConfig, TaskConfig
 from sweep.space import parse_space
 from sweep.storage import open_rank_storage, read_ahead
-from sweep.task import load_split, tokenised
+from sweep.task import load_split
+from sweep.tokens import fold_of, tokenised
 
 _Key = tuple[str | int | None, ...]
 
@@ -67,11 +68,17 @@ class StudyParts:
             self._storage = open_rank_storage(self.config, self.paths)
         return self._storage
 
-    def tokens(self, task: TaskConfig, model: ModelConfig) -> tuple[datasets.DatasetDict, list[int]]:
+    def tokens(
+        self, task: TaskConfig, model: ModelConfig, fold: int = 1
+    ) -> tuple[datasets.DatasetDict, list[int]]:
         """Tokenised train and validation parts, memory-mapped; and the tokens of each training row."""
-        key = model.path, model.revision, task.max_length
+        setting = model.path, model.revision, task.max_length, repr(task.augment)
+        key = (*setting, fold)
         if key not in self._tokens:
-            self._tokens[key] = tokenised(task, model, self.paths)
+            if setting not in self._tokens:
+                self._tokens[setting] = tokenised(task, model, self.config.study.seed, self.paths)
+            whole = self._tokens[setting]
+            self._tokens[key] = whole if self.config.task.folds is None else fold_of(whole, fold)
             self._lengths[key] = list(self._tokens[key]["train"]["length"])
         return self._tokens[key], self._lengths[key]
 

@@ -13,7 +13,7 @@ from sweep.paths import StudyPaths
 from sweep.pool import DevicePool
 from sweep.schema import SweepConfig
 from sweep.space import SearchSpace
-from sweep.status import Status, show_params, trial_count
+from sweep.status import Status, show_params, show_scores, trial_count
 
 
 def introduce(
@@ -32,8 +32,8 @@ def introduce(
 
     say(
         "study",
-        f"{config.study.name} in {paths.root}: {trial_count(total)}, {config.objective.direction} "
-        f"{config.objective.metric}",
+        f"{config.study.name} in {paths.root}: {trial_count(total)}, "
+        + ", ".join(f"{goal.direction} {goal.metric}" for goal in config.objective.goals),
     )
     if total < config.study.n_trials:
         say("", f"(the grid has {total} points, fewer than study.n_trials={config.study.n_trials})")
@@ -41,7 +41,9 @@ def introduce(
     say(
         "data",
         ", ".join(f"{count} {part}" for part, count in card.rows.items())
-        + " rows; labels "
+        + " rows"
+        + (f", {card.folds} folds" if card.folds else "")
+        + "; labels "
         + ", ".join(f"{name}={number}" for number, name in enumerate(card.label_names)),
     )
     shown = card.first_text if len(card.first_text) <= 70 else card.first_text[:69] + "…"
@@ -70,11 +72,18 @@ def summarise(status: Status, card: DataCard, paths: StudyPaths, console: Consol
         say(f"No finished trial yet. Continue:  sweep resume {root}")
         return
     trial = next(t for t in status["trials"] if t["number"] == best["number"])
-    at_best = next(e for e in trial["epochs"] if e["epoch"] == trial["best_epoch"])
-    base = card.baselines
-    gain = 100 * (at_best["accuracy"] - base.tfidf_accuracy)
-    say(f"[bold]Best: trial {best['number']}[/], epoch {trial['best_epoch']}, on the validation part")
-    say(f"  this model           accuracy {at_best['accuracy']:.4f}   F1 {at_best['f1']:.4f}")
+    scores, base = trial["scores"], card.baselines
+    gain = 100 * (scores["accuracy"] - base.tfidf_accuracy)
+    where = f"epoch {trial['best_epoch']}, on the validation part"
+    if card.folds:
+        where = f"mean over {card.folds} folds"
+    if status["front"]:
+        say("[bold]Pareto front[/], the trials that no other beats in everything:")
+        for number in status["front"]:
+            found = next(t for t in status["trials"] if t["number"] == number)
+            say(f"  trial {number:<4} {show_scores(found, status)}   {escape(show_params(found['params']))}")
+    say(f"[bold]Best{' ' + status['metric'] if status['front'] else ''}: trial {best['number']}[/], {where}")
+    say(f"  this model           accuracy {scores['accuracy']:.4f}   F1 {scores['f1']:.4f}")
     say(
         f"  TF-IDF + regression  accuracy {base.tfidf_accuracy:.4f}   F1 {base.tfidf_f1:.4f}   "
         f"({gain:+.1f} points)"
@@ -86,6 +95,9 @@ def summarise(status: Status, card: DataCard, paths: StudyPaths, console: Consol
         say(f"  sweep resume {root}     # {trial_count(status['remaining'])} to go")
     say(f"  sweep status {root}")
     say(f"  sweep export {root}")
+    if len(status["front"]) > 1:
+        other = next(n for n in status["front"] if n != best["number"])
+        say(f"  sweep export {root} --trial {other}     # or another of the front")
     say(f'  sweep predict {quoted(paths.best)} "The battery died after two days."')
 
 

@@ -1,23 +1,20 @@
-"""The data of a study: read, checked, labelled, split once; tokenised once per distinct setting."""
+"""The data of a study: read, checked, labelled, split once."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from pathlib import Path
-from typing import Any
 
 import datasets
+import numpy as np
 import pandas as pd
-from filelock import FileLock
-from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from sweep.errors import InputError
 from sweep.labels import map_labels
-from sweep.model import load_tokenizer, tokenizer_key
 from sweep.paths import StudyPaths
-from sweep.schema import ModelConfig, SweepConfig, TaskConfig
+from sweep.schema import SweepConfig, TaskConfig
+from sweep.score import FOLD
 from sweep.sources import read_parts
 
 Frames = dict[str, pd.DataFrame]
@@ -29,7 +26,8 @@ def split_task(config: SweepConfig) -> tuple[Frames, list[str]]:
 
     Returns:
         The parts train, validation and test with the columns text (str), label (int, 0…k-1) and
-        found (the label as it was read); and the k label names.
+        found (the label as it was read); and the k label names. With `task.folds` there is no
+        validation part, and train has the column fold (1…folds).
 
     Raises:
         InputError: for anything that no classifier could be trained on.
@@ -44,7 +42,10 @@ def split_task(config: SweepConfig) -> tuple[Frames, list[str]]:
     seed = config.study.seed
     if "test" not in parts:
         parts["train"], parts["test"] = _split_off(parts["train"], task.test_fraction, seed)
-    if "validation" not in parts:
+    if task.folds is not None:
+        pool = [parts.pop(name) for name in ("train", "validation") if name in parts]
+        parts["train"] = pd.concat(pool, ignore_index=True)
+    elif "validation" not in parts:
         share = task.validation_fraction / (1 - task.test_fraction)
         parts["train"], parts["validation"] = _split_off(parts["train"], share, seed)
     if task.limit is not None and task.limit < len(parts["train"]):
@@ -57,8 +58,14 @@ def split_task(config: SweepConfig) -> tuple[Frames, list[str]]:
         parts["train"], _ = train_test_split(
             rows, train_size=task.limit, stratify=rows["label"], random_state=seed
         )
-    columns = ["text", "label", "found"]
-    return {name: parts[name][columns].reset_index(drop=True) for name in _PARTS}, names
+    if task.folds is not None:
+        parts["train"] = _with_folds(parts["train"], names, task.folds, seed)
+    columns = ["text", "label", "found", FOLD]
+    return {
+        name: parts[name][[c for c in columns if c in parts[name]]].reset_index(drop=True)
+        for name in _PARTS
+        if name in parts
+    }, names
 
 
 _PARTS = ("train", "validation", "test")
@@ -69,6 +76,12 @@ def _check_rows(rows: pd.DataFrame, part: str, task: TaskConfig) -> None:
     if rows.empty:
         raise InputError(f"{where} has no rows: give task.path a file with texts and labels.")
     texts = rows["text"]
+    if "group" in rows and (missing := rows["group"].isna()).any():
+        shown = ", ".join(str(i + 1) for i in rows.index[missing][:_MAX_EXAMPLES])
+        raise InputError(
+            f"{where}: {int(missing.sum())} rows have no group in the column '{task.group_column}' "
+            f"(rows {shown}, the first row being 1): fill or remove them."
+        )
     empty = texts.isna() | (texts.astype(str).str.strip() == "")
     if empty.any():
         shown = ", ".join(str(i + 1) for i in rows.index[empty][:_MAX_EXAMPLES])
@@ -87,7 +100,7 @@ def _check_rows(rows: pd.DataFrame, part: str, task: TaskConfig) -> None:
 
 def _check_counts(parts: Frames, names: list[str], task: TaskConfig) -> None:
     counts = parts["train"]["label"].value_counts()
-    needed = 1 + ("validation" not in parts) + ("test" not in parts)
+    needed = (task.folds or 1 + ("validation" not in parts)) + ("test" not in parts)
     for number, name in enumerate(names):
         found = int(counts.get(number, 0))
         if found < needed:
@@ -109,82 +122,56 @@ def _split_off(rows: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFram
     return stay.sort_index(), off.sort_index()
 
 
+def _with_folds(rows: pd.DataFrame, names: list[str], folds: int, seed: int) -> pd.DataFrame:
+    """`rows` with the fold that each is validated in: stratified by label, a group in one fold."""
+    rows = rows.reset_index(drop=True)
+    what, most = "rows of the rarest label", int(rows["label"].value_counts().min())
+    if "group" in rows:
+        groups = int(rows["group"].nunique())
+        what, most = ("groups", groups) if groups < most else (what, most)
+    if most < folds:
+        raise InputError(
+            f"task.folds={folds}, but there are {most} {what} to train with: use at most {most} folds."
+        )
+    kind = StratifiedGroupKFold if "group" in rows else StratifiedKFold
+    splitter = kind(n_splits=folds, shuffle=True, random_state=seed)
+    found = np.zeros(len(rows), dtype=np.int16)
+    for fold, (_, validated) in enumerate(splitter.split(rows, rows["label"], rows.get("group")), 1):
+        found[validated] = fold
+        held = set(rows["label"].iloc[validated])
+        if len(held) < len(names):
+            raise InputError(
+                f"task.folds={folds}: fold {fold} would hold only the labels "
+                f"{', '.join(names[n] for n in sorted(held))}, for its groups have no others: "
+                "use fewer folds."
+            )
+    return rows.assign(**{FOLD: found})
+
+
 def data_hash(parts: Frames, names: list[str]) -> str:
     """sha256 over every text, label and label name of all parts, in order."""
     digest = hashlib.sha256(json.dumps(names).encode())
-    for name in _PARTS:
+    for name in (part for part in _PARTS if part in parts):
         for text, label in zip(parts[name]["text"], parts[name]["label"], strict=True):
             digest.update(json.dumps([name, str(text), int(label)]).encode())
     return digest.hexdigest()
 
 
 def save_split(parts: Frames, names: list[str], paths: StudyPaths) -> None:
-    """Write the parts to the study's folder as Arrow files (text: string, label: ClassLabel)."""
-    features = datasets.Features(
-        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)}
-    )
-    whole = datasets.DatasetDict(
-        {
-            name: datasets.Dataset.from_pandas(
-                rows[["text", "label"]], features=features, preserve_index=False
-            )
-            for name, rows in parts.items()
-        }
-    )
-    whole.save_to_disk(str(paths.split))
+    """Write the parts to the study's folder as Arrow files (text: string, label: ClassLabel, fold: int16)."""
+    types = {
+        "text": datasets.Value("string"),
+        "label": datasets.ClassLabel(names=names),
+        FOLD: datasets.Value("int16"),
+    }
+    whole = {}
+    for name, rows in parts.items():
+        columns = [column for column in types if column in rows]
+        features = datasets.Features({column: types[column] for column in columns})
+        whole[name] = datasets.Dataset.from_pandas(rows[columns], features=features, preserve_index=False)
+    datasets.DatasetDict(whole).save_to_disk(str(paths.split))
 
 
 def load_split(paths: StudyPaths) -> datasets.DatasetDict:
-    """The study's own copy of its data: train, validation, test."""
+    """The study's own copy of its data: train, validation (but with folds), test."""
     return datasets.DatasetDict.load_from_disk(str(paths.split))
-
-
-def tokenised(task: TaskConfig, model: ModelConfig, paths: StudyPaths) -> datasets.DatasetDict:
-    """Train and validation as token ids, memory-mapped; made once per distinct setting.
-
-    Columns: what the tokenizer returns (input_ids, …), label, length. Validation is sorted by
-    length, so that an evaluation pads little; texts are cut at `task.max_length` tokens.
-    """
-    target = paths.tokens(tokens_key(task, model))
-    if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_suffix(".lock")):
-            if not target.is_dir():
-                _tokenise(task, model, paths, target)
-    return datasets.DatasetDict.load_from_disk(str(target))
-
-
-def tokens_key(task: TaskConfig, model: ModelConfig) -> str:
-    """What tokenised data depends on, as a short hash: the tokenizer and the length limit."""
-    setting = json.dumps([tokenizer_key(model), task.max_length])
-    return hashlib.sha256(setting.encode()).hexdigest()[:12]
-
-
-def _tokenise(task: TaskConfig, model: ModelConfig, paths: StudyPaths, target: Path) -> None:
-    tokenizer = load_tokenizer(model)
-
-    def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        encoded = tokenizer(batch["text"], truncation=True, max_length=task.max_length)
-        return {**encoded, "length": [len(ids) for ids in encoded["input_ids"]]}
-
-    part = target.with_name(f".writing-{target.name}")
-    work = target.with_name(f".mapping-{target.name}")
-    for debris in (part, work):
-        shutil.rmtree(debris, ignore_errors=True)
-    work.mkdir()
-    split = load_split(paths)
-    encoded = datasets.DatasetDict(
-        {
-            name: split[name].map(
-                encode,
-                batched=True,
-                remove_columns=["text"],
-                cache_file_name=str(work / f"{name}.arrow"),
-            )
-            for name in ("train", "validation")
-        }
-    )
-    encoded["validation"] = encoded["validation"].sort("length", load_from_cache_file=False)
-    encoded.save_to_disk(str(part))
-    part.replace(target)
-    shutil.rmtree(work, ignore_errors=True)

@@ -15,20 +15,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from optuna.exceptions import TrialPruned
 from optuna.trial import Trial
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments, set_seed
 
 from sweep import checkpoint
 from sweep.adapter import is_adapted
+from sweep.costs import latency, size
 from sweep.errors import OutOfSpaceError, SweepError
 from sweep.events import CheckpointSaved, EpochDone, TrialStarted
 from sweep.layer_decay import decay_by_layer
 from sweep.length_groups import LengthGroupedEpochSampler
-from sweep.record import TrialRecord, out_of_patience
+from sweep.record import TrialRecord
 from sweep.schema import ObjectiveConfig
-from sweep.trial_parts import Link, Parked, Paused, StepReporter, TrialParts
+from sweep.score import FOLD
+from sweep.trial_parts import Link, StepReporter, TrialParts
+from sweep.verdict import Judge, Verdict
 from sweep.writing import CheckpointWriter
 
 _T = TypeVar("_T")
@@ -53,13 +55,14 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         self.args = base_args
         self.model_init: Any = build
         self.model = self.model_wrapped = None
-        self.objective: float | None = None
+        self.objective: float | list[float] | None = None
         self.hp_search_backend: Any = None
         self.hp_space: Any = None
         self.compute_objective: Any = None
         self._build, self._objective, self._link = build, objective, link
         self._record: TrialRecord | None = None
-        self._verdict: type[BaseException] | None = None
+        self._judge: Judge | None = None
+        self._verdict: Verdict | None = None
         self._saving = False
         self._epoch_started = time.monotonic()
         self.number: int | None = None
@@ -81,25 +84,36 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         limit = self._agree(self._record.per_device_limit if self._record else None)
         self._parts = self._build(params, trial.number, limit)
         self._writer = CheckpointWriter(self._parts.paths, self._link.send)
-        search = (self.hp_search_backend, self.hp_space, self.compute_objective)
-        super().__init__(**self._parts.trainer_arguments, callbacks=[StepReporter(trial.number, self._link)])
-        self.hp_search_backend, self.hp_space, self.compute_objective = search
-        self.objective = None
-        start, verdict, over = self._agree(self._begin(params) if self._record else ("", None, False))
+        begin = self._begin(params) if self._record else ("", 1, None)
+        start, first, verdict = self._agree(begin)
         if verdict is not None:
             raise verdict()
-        if over:
-            self._set_objective()
-            return None
-        self._epoch_started = time.monotonic()
-        output = super().train(start or None, trial, ignore_keys_for_eval)
-        self._writer.wait()
+        output, folds = None, self._parts.course.folds
+        if first > folds:
+            self._enter(folds)  # nothing is left to train, but upstream wants to release what was used
+        for fold in range(first, folds + 1):
+            self._enter(fold)
+            self._epoch_started = time.monotonic()
+            output = super().train(start or None, trial, ignore_keys_for_eval)
+            self._writer.wait()
+            start = ""
         # All epochs were done before a crash came in between the last commit and the end.
         self._set_objective()
         return output
 
-    def _begin(self, params: dict[str, Any]) -> tuple[str, type[BaseException] | None, bool]:
-        """On rank 0: where the attempt starts, and whether the pruner or its patience had ended the trial."""
+    def _enter(self, fold: int) -> None:
+        """Make this the Trainer of one fold, with a model and data of its own."""
+        assert self.number is not None
+        self._fold, parts = fold, self._parts.fold(fold)
+        search = (self.hp_search_backend, self.hp_space, self.compute_objective)
+        self._train_lengths = parts.train_lengths
+        callbacks = [StepReporter(self.number, self._link)]
+        super().__init__(args=self._parts.args, **parts.trainer_arguments, callbacks=callbacks)
+        self.hp_search_backend, self.hp_space, self.compute_objective = search
+        self.objective = None
+
+    def _begin(self, params: dict[str, Any]) -> tuple[str, int, Verdict | None]:
+        """On rank 0: the checkpoint and the fold in which the attempt starts, or how it ends at once."""
         assert self._record is not None and self.number is not None
         checkpoint.sweep_debris(self._parts.paths)
         found = checkpoint.survey(self._parts.paths, self._parts.config)
@@ -107,17 +121,13 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         repeated = self._record.begin(
             self._link.attempt, self.args.world_size, self._link.devices, found.epoch, found.damaged
         )
-        epochs = math.ceil(self.args.num_train_epochs)
-        self._link.send(
-            TrialStarted(
-                self.number, self._record.attempt, params, found.epoch, epochs, repeated, found.damaged
-            )
+        course, attempt = self._parts.course, self._record.attempt
+        started = TrialStarted(
+            self.number, attempt, params, found.epoch, course.total, repeated, found.damaged
         )
-        # Killed after the checkpoint and before the verdict was obeyed: obey it now.
-        unfinished = 0 < found.epoch < epochs
-        stopped = unfinished and asked_last and self._record.unpromising(found.epoch)
-        over = out_of_patience(self._record.epochs, self._objective)
-        return str(found.latest.path) if found.latest else "", self._stop() if stopped else None, over
+        self._link.send(started)
+        self._judge = Judge(self._record, self._objective, course, self._link)
+        return self._judge.begin(found, asked_last)
 
     # ---- upstream's hooks, in the order in which an epoch meets them ----
 
@@ -128,7 +138,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
     def _get_output_dir(self, trial: Any) -> str:
         """The trial's folder, or while a checkpoint is written the place beside it."""
         if self._saving:
-            return str(self._parts.paths.staging(self.state.global_step))
+            return str(self._parts.paths.staging(self._step()))
         return str(self._parts.paths.root)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -142,7 +152,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.args.train_sampling_strategy == "group_by_length":
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-            return LengthGroupedEpochSampler(self._parts.train_lengths, self._parts.global_batch_size, seed)
+            return LengthGroupedEpochSampler(self._train_lengths, self._parts.global_batch_size, seed)
         return super()._get_train_sampler(train_dataset)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
@@ -156,26 +166,18 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         """
         if trial is None:
             return
-        epoch = round(self.state.epoch)
+        epoch = self._epoch()
         scores = self._scores(metrics, epoch)
-        for name in ("loss", self._objective.metric):
+        for name in ("loss", *(goal.metric for goal in self._objective.goals)):
             if not math.isfinite(scores[name]):
                 raise SweepError(
                     f"epoch {epoch} has {name}={scores[name]}: training diverged. "
                     "Lower trainer.learning_rate or its upper bound."
                 )
-        verdict: type[BaseException] | None = None
-        over = False
-        if self._record is not None:
-            unpromising = self._record.report(epoch, scores)
-            # After the last epoch there is nothing to save: the trial is complete.
-            if unpromising and epoch < self.args.num_train_epochs:
-                verdict = self._stop()
-            elif over := out_of_patience(self._record.epochs, self._objective):
-                pass
-            elif self._link.pause_requested():
-                verdict = Paused
-            self._link.send(EpochDone(trial.number, epoch, scores))
+        verdict, over = None, False
+        if self._judge is not None and self._record is not None:
+            verdict, over = self._judge.after(epoch, scores)
+            self._link.send(EpochDone(trial.number, epoch, scores, self._record.reported))
         self._verdict, over = self._agree((verdict, over))
         if over:
             self.control.should_training_stop = True
@@ -183,7 +185,7 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Let upstream write into a staging folder, then commit it on rank 0."""
-        step, first = self.state.global_step, self.args.process_index == 0
+        step, first = self._step(), self.args.process_index == 0
         if first:
             self._writer.make_room(step, self._saved_tensors())
         self._barrier()
@@ -192,9 +194,9 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
             super()._save_checkpoint(model, trial)
             self._barrier()
             if first:
-                epoch = round(self.state.epoch)
-                best = self._record.best if self._record is not None else None
-                saved = CheckpointSaved(self._trial.number, epoch, best.epoch if best else epoch)
+                epoch = self._epoch()
+                best = tuple(self._record.best_epochs) if self._record is not None else (epoch,)
+                saved = CheckpointSaved(self._trial.number, epoch, best)
                 settings = self._parts.config
                 self._writer.commit(saved, step, self.args.world_size, self._last_scores, settings)
         except Exception as error:
@@ -240,9 +242,13 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
 
     # ---- helpers ----
 
-    def _stop(self) -> type[BaseException]:
-        """How a trial ends that the pruner stops."""
-        return Parked if self._record is not None and self._record.promotes else TrialPruned
+    def _epoch(self) -> int:
+        """The epoch that has just ended, in the count of the whole trial."""
+        return self._parts.course.epoch(self._fold, round(self.state.epoch))
+
+    def _step(self) -> int:
+        """The optimizer step that has just ended, likewise."""
+        return self._parts.course.step(self._fold, self.state.global_step)
 
     def _scores(self, metrics: dict[str, float], epoch: int) -> dict[str, float]:
         """The epoch's record: upstream's `eval_` metrics by their own names, training loss, time."""
@@ -258,12 +264,28 @@ class SweepTrainer(Trainer):  # type: ignore[misc]
         now = time.monotonic()
         scores["seconds"], self._epoch_started = now - self._epoch_started, now
         scores["epoch"] = epoch
+        if self._parts.course.crossed:
+            scores[FOLD] = self._fold
+        scores.update(self._costs())
         return scores
 
+    def _costs(self) -> dict[str, float]:
+        """What the model costs its user, as far as that is an objective; every rank measures alike."""
+        assert self.model is not None
+        wanted, found = {goal.metric for goal in self._objective.goals}, dict[str, float]()
+        if "size" in wanted:
+            found["size"] = size(self.model)
+        if "latency" in wanted:
+            rows = self._remove_unused_columns(self.eval_dataset, "evaluation")
+            autocast = self.compute_loss_context_manager
+            found["latency"] = latency(self.model, rows, self.data_collator, autocast, self.args.device)
+        return found
+
     def _set_objective(self) -> None:
-        """The trial's value is its best epoch's. Ranks without a record return any number."""
+        """The trial's values are its best epoch's. Ranks without a record return any number."""
         best = self._record.best if self._record is not None else None
-        self.objective = best.value if best is not None else 0.0
+        values = list(best.values) if best is not None else [0.0]
+        self.objective = values if len(values) > 1 else values[0]
 
     def _agree(self, value: _T) -> _T:
         """Rank 0's `value` on every rank."""

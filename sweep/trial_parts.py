@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 
+from sweep.course import Course
 from sweep.events import Event, StepDone
 from sweep.paths import TrialPaths
 
@@ -28,20 +29,35 @@ class TrialParts:
     """What one trial is made of, built from its own config only.
 
     Attributes:
-        trainer_arguments: keyword arguments of Trainer (args, model_init, datasets, …).
-        train_lengths: tokens of each training row, for length-grouped batches.
+        args: of Trainer.
+        fold: number -> what is trained there; without cross-validation the only one is 1.
+        course: how many folds and epochs.
         paths: the trial's folder.
         global_batch_size: samples of one optimizer step over all ranks.
         layer_decay: the learning rate of each layer ÷ that of the one above it.
         config: sha256 of the settings it is trained with, kept in its checkpoints.
     """
 
-    trainer_arguments: dict[str, Any]
-    train_lengths: list[int]
+    args: TrainingArguments
+    fold: Callable[[int], FoldParts]
+    course: Course
     paths: TrialPaths
     global_batch_size: int
     layer_decay: float
     config: str
+
+
+@dataclass(frozen=True)
+class FoldParts:
+    """A fresh model and the data of one fold.
+
+    Attributes:
+        trainer_arguments: keyword arguments of Trainer (model_init, datasets, …).
+        train_lengths: tokens of each training row, for length-grouped batches.
+    """
+
+    trainer_arguments: dict[str, Any]
+    train_lengths: list[int]
 
 
 @dataclass(frozen=True)

@@ -75,13 +75,16 @@ def _best_of(config: SweepConfig, space: SearchSpace) -> list[Params]:
     paths, cfg = open_study(Path(str(config.study.source)).expanduser())
     other, theirs = typed(cfg), {d.path: d for d in parse_space(cfg).dimensions}
     if other.objective != config.objective:
+        looked = (
+            ", ".join(f"{goal.metric} ({goal.direction})" for goal in objective.goals)
+            for objective in (other.objective, config.objective)
+        )
         raise InputError(
-            f"study.from={config.study.source}: it looked for {other.objective.metric} "
-            f"({other.objective.direction}), this study for {config.objective.metric}."
+            f"study.from={config.study.source}: it looked for {', this study looks for '.join(looked)}."
         )
     study = load_study(other, paths)
     points: list[Params] = []
-    for number in Standing(study, other.objective).ranking()[: config.study.from_top]:
+    for number in Standing(study, other.objective).ranking().order[: config.study.from_top]:
         params = trial_of(study, number).params
         point: Params = {}
         for d in space.dimensions:

@@ -15,13 +15,15 @@ from omegaconf import OmegaConf
 from transformers import DataCollatorWithPadding
 
 from sweep.arguments import training_arguments
+from sweep.course import Course
 from sweep.model import load_model, load_tokenizer
 from sweep.paths import StudyPaths
-from sweep.record import best_of, epochs_of
+from sweep.record import epochs_of
 from sweep.schema import ModelConfig, ObjectiveConfig, SweepConfig, TrainerConfig
+from sweep.score import best_of
 from sweep.study import load_study
 from sweep.trainer import SweepTrainer
-from sweep.trial_parts import Link, TrialParts
+from sweep.trial_parts import FoldParts, Link, TrialParts
 from tests.conftest import RunStudy
 
 
@@ -191,9 +193,8 @@ class _InProcess:
         folder = self.paths.trial(number)
         args = training_arguments(config, folder.root, 1, True, None)
         self.seen.append(args.to_dict())
-        return TrialParts(
+        fold = FoldParts(
             {
-                "args": args,
                 "model_init": lambda: load_model(self.model, ["a", "b"]),
                 "train_dataset": self.data,
                 "eval_dataset": self.data,
@@ -202,11 +203,8 @@ class _InProcess:
                 "compute_metrics": lambda _: {"accuracy": next(self.accuracies, 0.5), "f1": 0.5},
             },
             [4] * 16,
-            folder,
-            8,
-            1.0,
-            "settings",
         )
+        return TrialParts(args, lambda _: fold, Course(1, 3), folder, 8, 1.0, "settings")
 
     def search(self, hp_space: Any, n_trials: int) -> optuna.Study:
         base = training_arguments(SweepConfig(), self.paths.root, 1, True, None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -65,3 +67,16 @@ def test_an_adapter_survives_kills_and_is_merged_by_export(
     assert not list(best.glob("adapter*")), "it opens without peft"
     said = sweep_command("predict", str(best), "The battery died after two days.")
     assert said.stdout.split("\t")[0] in ("negative", "positive"), said.stderr
+
+    kept = tmp_path / "adapter"
+    exported = sweep_command("export", str(root), "--adapter", "--to", str(kept))
+    assert exported.returncode == 0, exported.stdout + exported.stderr
+    assert (kept / "adapter_model.safetensors").is_file()
+    assert not list(kept.glob("model*.safetensors")), "it is small"
+    same = sweep_command("predict", str(kept), "The battery died after two days.")
+    assert same.stdout == said.stdout, same.stderr
+    code = (kept / "README.md").read_text().split("```python")[1].split("```")[0]
+    code = code.replace("PATH/TO/THIS/FOLDER", str(kept)).replace('pipeline("', 'found = pipeline("')
+    printed = f"{code}\nprint(found[0]['label'])"
+    by_card = subprocess.run([sys.executable, "-c", printed], capture_output=True, text=True, check=False)
+    assert by_card.stdout.strip() in ("negative", "positive"), by_card.stderr

@@ -39,9 +39,9 @@ def run_rank(spec: RankSpec, line: Connection, parts: Any) -> int:
                 print(epoch, reported, *there, file=stream)
         flush(checkpoint)
 
-    def heard(self: record.TrialRecord, epoch: int, metrics: dict[str, float]) -> bool:
+    def heard(self: record.TrialRecord, epoch: int) -> bool:
         nonlocal reported
-        unpromising = report(self, epoch, metrics)
+        unpromising = report(self, epoch)
         with news:
             reported = epoch
             news.notify_all()

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from sweep.commands import read_status, resume
 from sweep.launchers import local
-from sweep.record import rank_key
 from sweep.results import compare_results, study_result
 from sweep.schema import ObjectiveConfig
+from sweep.score import rank_key
 from tests.conftest import RunStudy
 from tests.faults import points
 from tests.faults.points import Point, landed, plan

@@ -120,6 +120,6 @@ def test_the_ladder_promotes_the_best_and_each_once(scores: list[float], factor:
 
 def test_rungs() -> None:
     pruner = PromotingPruner(2, 3)
-    assert [epoch for epoch in range(1, 60) if pruner.is_rung(epoch)] == [2, 6, 18, 54]
+    assert [epoch for epoch in range(1, 60) if pruner.is_rung(epoch, 0)] == [2, 6, 18, 54]
     with pytest.raises(InputError, match="at least 2"):
         PromotingPruner(1, 1)

@@ -16,12 +16,13 @@ _NEEDED = {
     "task=files": ["task.path=README.md"],
     "task=hub": ["task.path=x/y"],
     "model=hub": ["model.path=x"],
+    "pruner=wilcoxon": ["task.folds=5"],
 }
 
 
 def _options() -> list[str]:
-    files = sorted(conf_dir().glob("*/*.yaml"))
-    return [f"{file.parent.name}={file.stem}" for file in files]
+    files = sorted(conf_dir().glob("*/**/*.yaml"))
+    return [f"{file.parent.relative_to(conf_dir())}={file.stem}" for file in files]
 
 
 @pytest.mark.parametrize("option", _options())

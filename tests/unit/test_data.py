@@ -20,7 +20,8 @@ from sweep.paths import StudyPaths
 from sweep.reviews import reviews_file
 from sweep.schema import SweepConfig, TaskConfig
 from sweep.sources import read_parts
-from sweep.task import data_hash, load_split, save_split, split_task, tokenised
+from sweep.task import data_hash, load_split, save_split, split_task
+from sweep.tokens import tokenised
 
 
 def test_reviews_are_the_genuine_file_and_rows(reviews: pd.DataFrame) -> None:
@@ -211,10 +212,10 @@ def test_tokens_are_made_once_per_setting_and_validation_is_sorted(
     parts, names = split_task(config)
     save_split(parts, names, paths)
     assert load_split(paths)["test"].features["label"].names == names
-    first = tokenised(config.task, config.model, paths)
+    first = tokenised(config.task, config.model, 0, paths)
     folder = next((tmp_path / "data").glob("tokens-*/"))
     made = folder.stat().st_mtime_ns
-    again = tokenised(config.task, config.model, paths)
+    again = tokenised(config.task, config.model, 0, paths)
     assert folder.stat().st_mtime_ns == made
     assert again["train"].cache_files, "memory-mapped, not in memory"
     lengths = first["validation"]["length"]
@@ -222,5 +223,5 @@ def test_tokens_are_made_once_per_setting_and_validation_is_sorted(
     assert max(first["train"]["length"]) == 16
     assert "test" not in first, "a sweep never sees the test part"
     config.task.max_length = 8
-    assert max(tokenised(config.task, config.model, paths)["train"]["length"]) == 8
+    assert max(tokenised(config.task, config.model, 0, paths)["train"]["length"]) == 8
     assert len(list((tmp_path / "data").glob("tokens-*/"))) == 2

@@ -13,6 +13,7 @@ from sweep.checkpoint import commit, complete_checkpoints, prepare_staging
 from sweep.paths import StudyPaths
 from sweep.retention import Retention
 from sweep.schema import CheckpointsConfig
+from sweep.standing import Ranking
 
 _BYTES = 100
 
@@ -34,7 +35,8 @@ def _epochs(paths: StudyPaths, number: int) -> set[int]:
 class _Study:
     """Trials that save and end, as the driver tells retention."""
 
-    def __init__(self, folder: Path, config: CheckpointsConfig) -> None:
+    def __init__(self, folder: Path, config: CheckpointsConfig, front: int = 1) -> None:
+        self.front = front  # as many trials as no other beats in several objectives
         self.paths, self.config, self.warnings = StudyPaths(folder), config, list[str]()
         self.scores: dict[int, list[float]] = {}
         self.ended: dict[int, bool] = {}  # number -> COMPLETE?
@@ -44,13 +46,15 @@ class _Study:
         scores = self.scores[number]
         return 1 + scores.index(max(scores)) if scores else 0
 
-    def ranking(self) -> list[int]:
+    def ranking(self) -> Ranking:
         done = [n for n, complete in self.ended.items() if complete]
-        return sorted(done, key=lambda n: (-max(self.scores[n]), n))
+        order = sorted(done, key=lambda n: (-max(self.scores[n]), n))
+        return Ranking(order, min(self.front, len(order)))
 
     def open(self) -> None:
         self.retention = Retention(self.paths, self.config, self.warnings.append)
-        self.retention.open([(n, self.best(n), n in self.ended) for n in self.scores], self.ranking())
+        trials = [(n, [self.best(n)], n in self.ended) for n in self.scores]
+        self.retention.open(trials, self.ranking())
 
     def commit(self, number: int, score: float) -> int:
         """A checkpoint of whose existence the driver has not been told."""
@@ -60,25 +64,25 @@ class _Study:
         return epoch
 
     def save(self, number: int, score: float) -> None:
-        self.retention.saved(number, self.commit(number, score), self.best(number))
+        self.retention.saved(number, self.commit(number, score), [self.best(number)])
 
     def save_late(self, number: int, score: float) -> None:
         """The word that an epoch is flushed comes when the next one has been committed already."""
         epoch, best = len(self.scores.get(number, [])), self.best(number) if number in self.scores else 0
         self.commit(number, score)
         if epoch:
-            self.retention.saved(number, epoch, best)
+            self.retention.saved(number, epoch, [best])
             assert {epoch, best} <= self.on_disk()[number], "what is flushed"
 
     def end(self, number: int, complete: bool) -> None:
         self.ended[number] = complete
-        self.retention.ended(number, self.best(number), self.ranking())
+        self.retention.ended(number, [self.best(number)], self.ranking())
 
     def on_disk(self) -> dict[int, set[int]]:
         return {n: _epochs(self.paths, n) for n in self.scores}
 
     def check(self, told: bool) -> None:
-        kept, ranking = self.on_disk(), self.ranking()
+        kept, ranking = self.on_disk(), self.ranking().order
         for number, scores in self.scores.items():
             if number not in self.ended:
                 assert {self.best(number), len(scores)} <= kept[number], "what a resume needs"
@@ -86,7 +90,7 @@ class _Study:
             assert self.best(ranking[0]) in kept[ranking[0]], "the best trial's best epoch"
         if self.config.keep == "best" and self.config.max_bytes is None:
             for number in self.ended:
-                top = number in ranking[: self.config.top_k]
+                top = number in ranking[: max(self.config.top_k, self.front)]
                 assert kept[number] == ({self.best(number)} if top else set())
         if self.config.keep == "all" and self.config.max_bytes is None:
             assert all(kept[n] == set(range(1, len(s) + 1)) for n, s in self.scores.items())
@@ -104,12 +108,18 @@ _OPERATIONS = st.lists(
 )
 
 
-@given(_OPERATIONS, st.sampled_from(["best", "all"]), st.integers(1, 2), st.sampled_from([None, 300, 600]))
+@given(
+    _OPERATIONS,
+    st.sampled_from(["best", "all"]),
+    st.integers(1, 2),
+    st.integers(1, 3),
+    st.sampled_from([None, 300, 600]),
+)
 def test_what_is_needed_stays_and_the_budget_holds(
-    operations: list[tuple[int, str, int]], keep: str, top_k: int, max_bytes: int | None
+    operations: list[tuple[int, str, int]], keep: str, top_k: int, front: int, max_bytes: int | None
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        study = _Study(Path(folder), CheckpointsConfig(keep, top_k, max_bytes))
+        study = _Study(Path(folder), CheckpointsConfig(keep, top_k, max_bytes), front)
         told = True  # of every checkpoint
         for number, what, score in operations:
             if what == "reopen":

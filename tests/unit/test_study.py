@@ -21,7 +21,7 @@ from sweep.record import TrialRecord
 from sweep.sampler import build_pruner, build_sampler, grid_size
 from sweep.schema import ObjectiveConfig, SweepConfig
 from sweep.space import SearchSpace, parse_space
-from sweep.standing import Standing
+from sweep.standing import Ranking, Standing
 from sweep.storage import open_rank_storage, read_ahead
 from sweep.study import create_study, fail_trial, load_study, requeue
 
@@ -100,7 +100,8 @@ def test_standing_kept_in_step_is_standing_read_afresh(ends: list[str], minimize
     fresh = Standing(study, objective)
     assert kept.finished == fresh.finished == len(ends) - ends.count("WAITING")
     sign = 1 if minimize else -1
-    assert kept.ranking() == fresh.ranking() == sorted(scores, key=lambda n: (sign * scores[n], n))
+    order = sorted(scores, key=lambda n: (sign * scores[n], n))
+    assert kept.ranking() == fresh.ranking() == Ranking(order, min(1, len(order)))
 
 
 def test_grid_has_as_many_trials_as_points() -> None:
@@ -158,12 +159,14 @@ def _count(config: SweepConfig, paths: StudyPaths) -> tuple[int, int]:
     study = optuna.load_study(study_name=config.study.name, storage=storage, pruner=build_pruner(config))
     record = TrialRecord(study.ask(), config.objective)
     metrics = {"accuracy": 0.5, "f1": 0.5, "loss": 0.7, "seconds": 1.0}
-    record.report(1, metrics)
+    record.add(1, metrics)
+    record.report(1)
     seen: Counter[str] = Counter()
     engine = storage._backend.engine  # type: ignore[attr-defined]
     event.listen(engine, "before_cursor_execute", lambda *_: seen.update(["statement"]))
     event.listen(engine, "commit", lambda _: seen.update(["commit"]))
-    record.report(2, metrics)
+    record.add(2, metrics)
+    record.report(2)
     return seen["statement"], seen["commit"]
 
 
