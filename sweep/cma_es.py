@@ -22,7 +22,7 @@ class RetoldCmaEsSampler(CmaEsSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        self._space, self._direction = search_space, study.direction
+        self._space, self._direction = search_space, study.directions[0]
         return super().sample_relative(study, trial, search_space)
 
     def _split_optimizer_str(self, optimizer_str: str) -> dict[str, str]:

@@ -69,7 +69,7 @@ class Driver:
         self._spent_before, self._begun = seconds_spent(study), time.monotonic()
         self._agenda = Agenda(config, study, n_trials)
         self._standing = self._agenda.standing
-        self._settlement = Settlement(config, paths, study, monitor, self._on_end, self._agenda.park)
+        self._settlement = Settlement(config, paths, study, monitor, self._on_end, self._on_park)
         self._retention = Retention(paths, config.checkpoints, monitor.note)
 
     def run(self) -> int:
@@ -226,6 +226,10 @@ class Driver:
     def _on_end(self, trial: FrozenTrial) -> None:
         self._standing.add(trial)
         self._ended.append(trial)
+
+    def _on_park(self, number: int, epoch: int) -> None:
+        self._agenda.park(number, epoch)
+        self._retention.rest(number)
 
     def _retain(self) -> None:
         """Remove what trials that have ended no longer need; their devices are busy again by now."""

@@ -27,10 +27,10 @@ def several_objectives(overrides: list[str]) -> list[str]:
             found.append(text)
             continue
         given = _texts(override)
-        metric, colon, direction = given[0].rpartition(":")
+        metric, _, direction = given[0].rpartition(":")
         found += [
             f"{_KEY}.metric={to_hydra(metric)}",
-            f"{_KEY}.direction={to_hydra(direction if colon else '')}",
+            f"{_KEY}.direction={to_hydra(direction)}",
         ]
         found.append(f"{_KEY}.also={to_hydra(given[1:])}")
         if len(given) > 1 and not any(parse_override(o).key_or_group == "pruner" for o in overrides):
@@ -45,5 +45,10 @@ def _texts(override: Override) -> list[str]:
         raise InputError(
             f"'{override.input_line}': write a list, objective=[accuracy:maximize,f1:maximize], "
             "or set objective.metric and objective.direction."
+        )
+    if lacking := [text for text in given if ":" not in text]:
+        raise InputError(
+            f"'{override.input_line}': {lacking[0]!r} does not say which way: write METRIC:maximize or "
+            "METRIC:minimize."
         )
     return given

@@ -25,6 +25,7 @@ class _Trial:
     sizes: dict[int, int] = field(default_factory=dict)
     best_epochs: frozenset[int] = frozenset()
     finished: bool = False
+    resting: bool = False
     rank: int | None = None  # 0 is the best of the COMPLETE trials
 
 
@@ -59,9 +60,15 @@ class Retention:
         trial = self._trials.setdefault(number, _Trial())
         # What is later is not on the disk for certain: it takes nobody's place yet.
         trial.sizes = {e: size for e, size in self._sizes(number).items() if e <= epoch}
-        trial.best_epochs = frozenset(best_epochs)
+        trial.best_epochs, trial.resting = frozenset(best_epochs), False
         self._tidy(number, trial)
         self._enforce_budget()
+
+    def rest(self, number: int) -> None:
+        """A trial is parked: its latest epoch is on the disk, and needs no other in reserve."""
+        trial = self._trials.setdefault(number, _Trial())
+        trial.sizes, trial.resting = self._sizes(number), True
+        self._tidy(number, trial)
 
     def ended(self, number: int, best_epochs: Collection[int], ranking: Ranking) -> None:
         """A trial is finished, whatever its state; of several folds one has the epoch that is left."""
@@ -91,7 +98,8 @@ class Retention:
             return
         paths = self._paths.trial(number)
         if not trial.finished:
-            keep = trial.best_epochs.union(sorted(trial.sizes)[-2:])  # two: should the latest be damaged
+            last = 1 if trial.resting else 2  # two: should the latest be damaged
+            keep = trial.best_epochs.union(sorted(trial.sizes)[-last:])
         elif trial.rank is not None and trial.rank < self._kept:
             keep = trial.best_epochs
         else:

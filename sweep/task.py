@@ -41,13 +41,13 @@ def split_task(config: SweepConfig) -> tuple[Frames, list[str]]:
     _check_counts(parts, names, task)
     seed = config.study.seed
     if "test" not in parts:
-        parts["train"], parts["test"] = _split_off(parts["train"], task.test_fraction, seed)
+        parts["train"], parts["test"] = _split_off(parts["train"], names, task.test_fraction, seed)
     if task.folds is not None:
         pool = [parts.pop(name) for name in ("train", "validation") if name in parts]
         parts["train"] = pd.concat(pool, ignore_index=True)
     elif "validation" not in parts:
         share = task.validation_fraction / (1 - task.test_fraction)
-        parts["train"], parts["validation"] = _split_off(parts["train"], share, seed)
+        parts["train"], parts["validation"] = _split_off(parts["train"], names, share, seed)
     if task.limit is not None and task.limit < len(parts["train"]):
         if task.limit < len(names):
             raise InputError(
@@ -110,12 +110,21 @@ def _check_counts(parts: Frames, names: list[str], task: TaskConfig) -> None:
             )
 
 
-def _split_off(rows: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _split_off(
+    rows: pd.DataFrame, names: list[str], share: float, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows that stay and rows split off: stratified, seeded; a group stays on one side."""
     if "group" in rows:
-        folds = StratifiedGroupKFold(n_splits=round(1 / share), shuffle=True, random_state=seed)
-        stay, off = next(iter(folds.split(rows, rows["label"], rows["group"])))
-        return rows.iloc[stay], rows.iloc[off]
+        groups, rarest = int(rows["group"].nunique()), int(rows["label"].value_counts().min())
+        splits = min(round(1 / share), groups, rarest)
+        splitter = StratifiedGroupKFold(n_splits=max(splits, 2), shuffle=True, random_state=seed)
+        for stay, off in splitter.split(rows, rows["label"], rows["group"]) if splits > 1 else ():
+            if rows["label"].iloc[stay].nunique() == rows["label"].iloc[off].nunique() == len(names):
+                return rows.iloc[stay], rows.iloc[off]
+        raise InputError(
+            f"The {groups} groups of the {len(rows)} rows cannot be split so that each part has all "
+            f"{len(names)} labels: add rows, or leave task.group_column out."
+        )
     classes = rows["label"].nunique()
     size = max(round(share * len(rows)), classes)
     stay, off = train_test_split(rows, test_size=size, stratify=rows["label"], random_state=seed)

@@ -59,6 +59,26 @@ _BEFORE_ANY_IMPORT = [
     (["study.from=outputs/nowhere"], ["outputs/nowhere", "no study's folder"]),
     (["model=choice(minilm,hubb)"], ["'hubb'", "Did you mean 'hub'?"]),
     (["+space._target_=nowhere.at_all", "space=none"], ["nowhere.at_all", "cannot be used"]),
+    (["objective=[accuracy,f1:maximize]"], ["'accuracy'", "METRIC:maximize"]),
+    (["objective=[accuracy:maximize,f1:most]"], ["'f1:most'", "METRIC:maximize or METRIC:minimize"]),
+    (["objective=[accuracy:maximize,latncy:minimize]"], ["latncy", "Did you mean 'latency'?"]),
+    (["objective=[accuracy:maximize,size:maximize]"], ["size:maximize", "write size:minimize"]),
+    (["objective=[f1:maximize,f1:maximize]"], ["f1, f1", "twice"]),
+    (["objective=accuracy"], ["'objective=accuracy'", "write a list"]),
+    (["objective=[accuracy:maximize,f1:maximize]", "pruner=median"], ["MedianPruner", "pruner=none"]),
+    (["objective=[accuracy:maximize,f1:maximize]", "sampler=cmaes"], ["sampler", "sampler=tpe"]),
+    (["task.folds=1"], ["task.folds=1", "at least 2"]),
+    (["task.folds=choice(3,5)"], ["task.folds", "cannot vary"]),
+    (
+        [*_FILES, "task.folds=3", "task.validation_path=good.csv"],
+        ["validation_path='good.csv'", "task.folds=3"],
+    ),
+    (["task.group_column=product"], ["'product'", "groups of their own"]),
+    (["pruner=wilcoxon"], ["task.folds=5"]),
+    (["pruner=hyperband", "pruner.max_resource=0"], ["pruner.max_resource=0"]),
+    (["task/augment=synonyms"], ["'synonyms'", "words"]),
+    (["task/augment=words", "task.augment.delete=1"], ["task.augment.delete=1", "below 1"]),
+    (["task/augment=words", "task.augment.copies=0"], ["task.augment.copies=0", "at least 1"]),
     (["launcher.on_oom=retry"], ["'retry'", "shrink, fail"]),
     (["trainer.bf16=auto", "trainer.fp16=true"], ["trainer.bf16=auto", "leave trainer.fp16=true out"]),
 ]
@@ -70,6 +90,10 @@ _AFTER_A_LOOK = [
     ([*_FILES, "task.label_names=[negative,neutral]"], ["'positive'", "task.label_names"]),
     ([*_FILES, "task.path=norows.csv"], ["no rows"]),
     ([*_FILES, "task.limit=1"], ["task.limit=1"]),
+    ([*_FILES, "task.folds=6"], ["occurs 6 times", "at least 7"]),
+    ([*_FILES, "task.group_column=custmer"], ["'custmer'", "Did you mean 'customer'?"]),
+    ([*_FILES, "task.group_column=country"], ["1 groups", "task.group_column"]),
+    ([*_FILES, "task.group_column=customer", "task.folds=4"], ["task.folds=4", "groups", "at most 2"]),
     (
         ["model/adapter=lora", "model.adapter.target_modules=[nothing]"],
         ["model.adapter", "peft refuses it", "all-linear"],
@@ -106,6 +130,7 @@ _AFTER_A_LOOK = [
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     rows = pd.DataFrame({"text": [f"text {i}" for i in range(12)], "sentiment": ["negative", "positive"] * 6})
+    rows["customer"], rows["country"] = [i // 4 for i in range(12)], "here"
     rows.to_csv("good.csv", index=False)
     rows[rows["sentiment"] == "positive"].to_csv("one.csv", index=False)
     rows[:0].to_csv("norows.csv", index=False)

@@ -101,7 +101,7 @@ class _Study:
 _OPERATIONS = st.lists(
     st.tuples(
         st.integers(0, 3),
-        st.sampled_from(["save", "save", "save", "commit", "late", "end", "prune", "reopen"]),
+        st.sampled_from(["save", "save", "save", "commit", "late", "park", "end", "prune", "reopen"]),
         st.integers(0, 5),
     ),
     max_size=25,
@@ -131,6 +131,8 @@ def test_what_is_needed_stays_and_the_budget_holds(
                     study.commit(number, float(score))
                 elif what == "late":
                     study.save_late(number, float(score))
+                elif what == "park":
+                    study.retention.rest(number)
                 elif study.scores.get(number):
                     study.end(number, what == "end")
             told = (told and what not in ("commit", "late")) or what == "reopen"
