@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import optuna
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,8 +66,10 @@ def test_the_front_survives_kills_and_each_of_it_is_exported(
     assert refused.returncode == 1, "what is dominated was not kept"
 
 
-def test_latency_is_measured_and_can_be_an_objective(run_study: RunStudy) -> None:
-    found = run_study("objective=[accuracy:maximize,latency:minimize]", "study.n_trials=2", "sampler=nsgaii")
+@pytest.mark.parametrize("ranks", [[], ["launcher.devices=2", "launcher.devices_per_trial=2"]])
+def test_latency_is_measured_and_can_be_an_objective(run_study: RunStudy, ranks: list[str]) -> None:
+    study = ["objective=[accuracy:maximize,latency:minimize]", "study.n_trials=2", "sampler=nsgaii", *ranks]
+    found = run_study(*study)
     assert found.code == 0, found.output
     for trial in found.status["trials"]:
         assert 0.05 < trial["scores"]["latency"] < 1000, "milliseconds"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.study import StudyDirection
 
-from sweep.asha import Ladder, PromotingPruner
+from sweep.asha import Ladder, PromotingHyperband, PromotingPruner
 from sweep.commands import read_status
 from sweep.errors import InputError
 from sweep.opening import checked, open_study
@@ -123,3 +123,32 @@ def test_rungs() -> None:
     assert [epoch for epoch in range(1, 60) if pruner.is_rung(epoch, 0)] == [2, 6, 18, 54]
     with pytest.raises(InputError, match="at least 2"):
         PromotingPruner(1, 1)
+
+
+def test_hyperband_spares_some_trials_the_first_comparison() -> None:
+    pruner = PromotingHyperband(1, 9, 3)
+    brackets = [pruner.bracket(number) for number in range(3000)]
+    shares = [brackets.count(bracket) / 3000 for bracket in range(3)]
+    # Hyperband, Algorithm 1: 9, 5 and 3 of 17 trials.
+    assert shares == pytest.approx([9 / 17, 5 / 17, 3 / 17], abs=0.03)
+    rungs = [[epoch for epoch in range(1, 10) if pruner.is_rung(epoch, bracket)] for bracket in range(3)]
+    assert rungs == [[1, 3, 9], [3, 9], [9]]
+    with pytest.raises(InputError, match="max_resource=1"):
+        PromotingHyperband(2, 1)
+
+
+def test_hyperband_promotes_and_kills_change_nothing(
+    tiny_overrides: list[str], run_study: RunStudy, tmp_path: Path
+) -> None:
+    study = [*_STUDY, "pruner=hyperband", "pruner.reduction_factor=2", "study.n_trials=8"]
+    calm = run_study(*study, name="calm")
+    assert calm.code == 0, calm.output
+    kept = _attempts(calm.root)
+    pruner = PromotingHyperband(1, _EPOCHS, 2)
+    assert any(len(found) > 1 for found in kept.values()), "somebody was promoted"
+    for number, found in kept.items():
+        first = 2 ** pruner.bracket(number)
+        assert all(epoch in (0, first, 2 * first) for epoch in found), (number, found)
+    root = tmp_path / "out" / "tiny"
+    kill_and_resume([*tiny_overrides, *study], root, _DEATHS[:3])
+    assert compare_results(study_result(calm.root), study_result(root)) == []
