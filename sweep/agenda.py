@@ -69,6 +69,9 @@ class Agenda:
         budget = self._n_trials - self.standing.finished - len(active) - len(self.parked)
         if self.out_of_patience():  # what was begun is finished, and may still become better
             budget = min(budget, waiting(self._study) - unclaimed)
+        if budget <= 0 and not active and not self.standing.front() and self._ladder is not None:
+            # Too few trials for anybody to be promoted; a study shall end with a model all the same.
+            return self._let_go_on(self._ladder.best_parked())
         return budget > 0
 
     def out_of_patience(self) -> bool:
@@ -76,7 +79,9 @@ class Agenda:
         return self.standing.out_of_patience(self._config.study.patience)
 
     def _promote(self) -> bool:
-        found = self._ladder.promote() if self._ladder is not None else None
+        return self._let_go_on(self._ladder.promote() if self._ladder is not None else None)
+
+    def _let_go_on(self, found: tuple[int, int] | None) -> bool:
         if found is not None:
             promote_trial(self._study, *found)
         return found is not None

@@ -48,9 +48,12 @@ class PromotingPruner(BasePruner):
 
     def best(self, scores: Mapping[int, float], direction: StudyDirection) -> list[int]:
         """The numbers of those who may go on: trial -> score of all that have reached a rung, best first."""
+        return self.ranked(scores, direction)[: len(scores) // self._factor]
+
+    def ranked(self, scores: Mapping[int, float], direction: StudyDirection) -> list[int]:
+        """The numbers of `scores`, best first."""
         sign = -1 if direction == StudyDirection.MAXIMIZE else 1
-        ranked = sorted(scores, key=lambda number: (sign * scores[number], number))
-        return ranked[: len(ranked) // self._factor]
+        return sorted(scores, key=lambda number: (sign * scores[number], number))
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether the trial is parked after its last epoch."""
@@ -103,24 +106,35 @@ class Ladder:
     def __init__(self, pruner: PromotingPruner, direction: StudyDirection) -> None:
         self._pruner, self._direction = pruner, direction
         self._rungs: dict[tuple[int, int], dict[int, float]] = {}  # (epoch, bracket) -> scores
+        self._values: dict[int, float] = {}  # of each trial's last step
         self.parked: dict[int, int] = {}
 
     def load(self, trials: Iterable[FrozenTrial], parked: Mapping[int, int]) -> None:
         """Learn what the storage knows; `parked` are trial -> epoch."""
         for trial in trials:
-            for epoch, value in trial.intermediate_values.items():
+            for epoch, value in sorted(trial.intermediate_values.items()):
                 self.reached(trial.number, epoch, value)
         self.parked.update(parked)
 
     def reached(self, number: int, epoch: int, value: float) -> None:
         """A trial has finished an epoch with this value of the objective."""
         bracket = self._pruner.bracket(number)
+        self._values[number] = value
         if self._pruner.is_rung(epoch, bracket):
             self._rungs.setdefault((epoch, bracket), {})[number] = value
 
     def park(self, number: int, epoch: int) -> None:
         """A trial was stopped after `epoch`."""
         self.parked[number] = epoch
+
+    def best_parked(self) -> tuple[int, int] | None:
+        """Take the best one off the ladder, from the highest rung that has any: number and epoch."""
+        if not self.parked:
+            return None
+        epoch = max(self.parked.values())
+        scores = {n: self._values[n] for n, parked in self.parked.items() if parked == epoch}
+        number = self._pruner.ranked(scores, self._direction)[0]
+        return number, self.parked.pop(number)
 
     def promote(self) -> tuple[int, int] | None:
         """Take the next trial off the ladder that may go on, from the highest rung: number and epoch."""

@@ -30,6 +30,7 @@ from sweep.summary import quoted
 
 _SEED = "trainer.seed"
 _CONFIDENCE = 0.95
+_TOP = 3
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,17 @@ class Confirmed:
     high: float
 
 
-def confirm(root: Path, top: int, seeds: int, overrides: list[str], console: Console) -> int:
+def confirm(root: Path, top: int | None, seeds: int, overrides: list[str], console: Console) -> int:
     """Train the `top` best trials again with `seeds` new seeds each; done before, or in part: the rest.
 
+    `top` is None for three, or as many as there are.
     Returns the exit status, as `launch`. The result is kept in the study's folder.
 
     Raises:
         InputError: fewer finished trials than `top`, or a confirmation of others is there.
         SweepError: a fault at run time; type the command again.
     """
-    if top < 1 or seeds < 1:
+    if (top is not None and top < 1) or seeds < 1:
         raise InputError(f"--top {top} --seeds {seeds}: both must be at least 1.")
     paths, old = open_study(root)
     config, _ = checked(old)
@@ -103,8 +105,9 @@ def winner(root: Path) -> tuple[Path, int]:
     return paths.confirmation(str(cfg.study.name)).root, first["trials"][by_score[(len(by_score) - 1) // 2]]
 
 
-def _best(status: Status, config: SweepConfig, top: int, root: Path) -> list[dict[str, Any]]:
+def _best(status: Status, config: SweepConfig, wanted: int | None, root: Path) -> list[dict[str, Any]]:
     done = [t for t in status["trials"] if t["state"] == "COMPLETE"]
+    top = wanted if wanted is not None else min(_TOP, max(1, len(done)))
     if len(done) < top:
         raise InputError(
             f"--top {top}: {root} has {len(done)} completed trials. Continue it with sweep resume "

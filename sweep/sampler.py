@@ -14,9 +14,11 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler, 
 from optuna.study import Study, create_study
 from optuna.trial import FrozenTrial, TrialState
 
+from sweep.asha import PromotingPruner
 from sweep.cma_es import RetoldCmaEsSampler
 from sweep.constraints import CONSTRAINTS
 from sweep.errors import InputError, SweepError, reason_of
+from sweep.parked import with_parked_as_pruned
 from sweep.schema import SweepConfig
 from sweep.space import SearchSpace
 
@@ -78,6 +80,7 @@ class SeededSampler(BaseSampler):
         if self._target is CmaEsSampler:
             self._settings["_target_"] = f"{RetoldCmaEsSampler.__module__}.{RetoldCmaEsSampler.__name__}"
         self._inner: BaseSampler | None = None
+        self._promotes = isinstance(build_pruner(config), PromotingPruner)
 
     def check(self) -> None:
         """Raise InputError for arguments that do not fit, a grid without points, constraints never kept."""
@@ -129,6 +132,8 @@ class SeededSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        if self._promotes:
+            study = with_parked_as_pruned(study)
         if self._space.function is not None:
             self._inner = self._make(trial.number)
             return self._inner.sample_relative(study, trial, search_space)

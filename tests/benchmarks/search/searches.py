@@ -86,6 +86,7 @@ def _optuna(seed: int) -> int:
         return best
 
     study = optuna.create_study(
+        study_name=str(seed),  # by which it assigns brackets
         direction="maximize",
         sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=optuna.pruners.HyperbandPruner(1, EPOCHS, 3),
