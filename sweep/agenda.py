@@ -86,10 +86,18 @@ class Agenda:
             promote_trial(self._study, *found)
         return found is not None
 
+    def end_hopeless(self) -> list[FrozenTrial]:
+        """End those parked trials that nothing can promote any more, so that they give back their disk."""
+        if self._ladder is None or not self.standing.front():
+            return []
+        return self._end(self._ladder.hopeless(self._n_trials - self.standing.finished))
+
     def end_parked(self) -> list[FrozenTrial]:
         """Nothing runs and nothing more will: who is parked now stays so."""
-        numbers = sorted(self.parked)
+        return self._end(sorted(self.parked))
+
+    def _end(self, numbers: list[int]) -> list[FrozenTrial]:
         for number in numbers:
             end_parked(self._study, number)
-        self.parked.clear()
+            del self.parked[number]
         return [trial_of(self._study, number) for number in numbers]

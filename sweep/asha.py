@@ -48,7 +48,11 @@ class PromotingPruner(BasePruner):
 
     def best(self, scores: Mapping[int, float], direction: StudyDirection) -> list[int]:
         """The numbers of those who may go on: trial -> score of all that have reached a rung, best first."""
-        return self.ranked(scores, direction)[: len(scores) // self._factor]
+        return self.ranked(scores, direction)[: self.places(len(scores))]
+
+    def places(self, size: int) -> int:
+        """How many of a rung with so many trials may go on."""
+        return size // self._factor
 
     def ranked(self, scores: Mapping[int, float], direction: StudyDirection) -> list[int]:
         """The numbers of `scores`, best first."""
@@ -135,6 +139,16 @@ class Ladder:
         scores = {n: self._values[n] for n, parked in self.parked.items() if parked == epoch}
         number = self._pruner.ranked(scores, self._direction)[0]
         return number, self.parked.pop(number)
+
+    def hopeless(self, unfinished: int) -> list[int]:
+        """Who is parked and can never be promoted, whatever the other `unfinished` or new trials do."""
+        found = []
+        for (epoch, _), scores in self._rungs.items():
+            ranked = self._pruner.ranked(scores, self._direction)
+            here = [number for number in ranked if self.parked.get(number) == epoch]
+            most = len(scores) + unfinished - len(here)  # trials that this rung can ever have
+            found += [number for number in ranked[self._pruner.places(most) :] if number in here]
+        return sorted(found)
 
     def promote(self) -> tuple[int, int] | None:
         """Take the next trial off the ladder that may go on, from the highest rung: number and epoch."""

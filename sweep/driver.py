@@ -118,8 +118,7 @@ class Driver:
                 if self._halted is not None:
                     raise self._halted
                 if not self._stopping:
-                    for trial in self._agenda.end_parked():
-                        self._on_end(trial)
+                    self._end_parked(self._agenda.end_parked())
                     self._retain()
                 return 128 + self._signals[0] if self._signals else 0
             wait([w for a in self._active for w in a.group.waitables()], timeout=_WAIT)
@@ -210,6 +209,7 @@ class Driver:
         try:
             if not self._settlement.settle(attempt, self._stopping):
                 self._orphans = True
+            self._end_parked(self._agenda.end_hopeless())
         except HaltError as error:
             self._halted = self._halted or error
             if self._active and not self._stopping:
@@ -226,6 +226,11 @@ class Driver:
     def _on_end(self, trial: FrozenTrial) -> None:
         self._standing.add(trial)
         self._ended.append(trial)
+
+    def _end_parked(self, trials: list[FrozenTrial]) -> None:
+        for trial in trials:
+            self._monitor.on_event(TrialEnded(trial.number, trial.state.name))
+            self._on_end(trial)
 
     def _on_park(self, number: int, epoch: int) -> None:
         self._agenda.park(number, epoch)

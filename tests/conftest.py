@@ -79,6 +79,7 @@ def tiny_overrides(tiny_model: Path, review_files: dict[str, str], tmp_path: Pat
         "study.n_trials=1",
         "trainer.global_batch_size=16",
         "trainer.learning_rate=1e-3",
+        "pruner=median",
         "launcher.devices=1",
     ]
 

@@ -1,7 +1,7 @@
 """All benchmarks, one after another, then the plot: `python -m tests.benchmarks [NAME …]`.
 
-Names: peers, turnaround, bookkeeping, growth, scaling, settings, first_sweep. All of them take about
-three hours on two cores. Figures go to `outputs/benchmarks`, the plot to `tests/benchmarks/results.svg`.
+Names: peers, turnaround, bookkeeping, growth, scaling, settings, search, first_sweep. All of them take about
+three hours on two cores. Figures go to `outputs/benchmarks`, the plots to `tests/benchmarks/*.svg`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.benchmarks.plot import plot
+from tests.benchmarks.plot import plot, plot_search
 
-_ALL = ("turnaround", "bookkeeping", "growth", "scaling", "settings", "first_sweep", "peers")
+_ALL = ("turnaround", "bookkeeping", "growth", "scaling", "settings", "search", "first_sweep", "peers")
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     for name in names:
         print(f"== {name}", flush=True)
         subprocess.run([sys.executable, "-m", f"tests.benchmarks.{name}"], check=True)
-    print(f"plot: {plot()}")
+    print(f"plots: {plot()} {plot_search() or ''}")
 
 
 if __name__ == "__main__":

@@ -23,13 +23,15 @@ _EPOCH_LINE = re.compile(
 
 def _check_status(status: dict[str, Any]) -> None:
     """The documented shape of `status --json`; programs depend on it."""
-    keys = {"study", "n_trials", "remaining", "direction", "metric", "trials", "best"}
+    keys = {"study", "n_trials", "remaining", "direction", "metric", "objectives", "trials", "front", "best"}
     assert set(status) == keys
     trial_keys = {
         "number",
         "state",
         "attempts",
         "value",
+        "values",
+        "scores",
         "best_epoch",
         "params",
         "epochs",

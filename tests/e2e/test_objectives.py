@@ -21,6 +21,7 @@ from tests.faults.points import Point
 
 _STUDY = [
     "objective=[loss:minimize,size:minimize]",
+    "pruner=none",
     "model.num_hidden_layers=choice(1,2)",
     "trainer.learning_rate=tag(log, interval(1e-4,3e-2))",
     "trainer.num_train_epochs=2",
@@ -68,7 +69,8 @@ def test_the_front_survives_kills_and_each_of_it_is_exported(
 
 @pytest.mark.parametrize("ranks", [[], ["launcher.devices=2", "launcher.devices_per_trial=2"]])
 def test_latency_is_measured_and_can_be_an_objective(run_study: RunStudy, ranks: list[str]) -> None:
-    study = ["objective=[accuracy:maximize,latency:minimize]", "study.n_trials=2", "sampler=nsgaii", *ranks]
+    study = ["objective=[accuracy:maximize,latency:minimize]", "study.n_trials=2", "sampler=nsgaii"]
+    study += ["pruner=none", *ranks]
     found = run_study(*study)
     assert found.code == 0, found.output
     for trial in found.status["trials"]:

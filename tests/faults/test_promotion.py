@@ -97,7 +97,10 @@ def test_the_ladder_promotes_the_best_and_each_once(scores: list[float], factor:
     rungs = [first, first * factor, first * factor**2]
     reached: dict[int, list[int]] = {rung: [] for rung in rungs}
     new = iter(range(len(scores)))
+    hopeless: set[tuple[int, int]] = set()
     while True:
+        unfinished = len(scores) - len(reached[rungs[-1]])  # the last rung is the end here
+        hopeless.update((n, ladder.parked[n]) for n in ladder.hopeless(unfinished))
         found = ladder.promote()
         if found is None:
             number = next(new, None)
@@ -106,6 +109,7 @@ def test_the_ladder_promotes_the_best_and_each_once(scores: list[float], factor:
             rung = first
         else:
             number, before = found
+            assert (number, before) not in hopeless
             if before == rungs[-1]:
                 continue
             rung = rungs[rungs.index(before) + 1]
