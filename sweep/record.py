@@ -97,22 +97,25 @@ class TrialRecord:
         self.epochs[epoch], self.reported = metrics, None
         self._trial.set_user_attr(f"{EPOCH}{epoch}", metrics)
 
-    def report(self, epoch: int) -> bool:
+    def report(self, epoch: int, last: bool = False) -> bool:
         """Report the step that `epoch` ends; True if the pruner wants the trial to end.
+
+        After the `last` epoch it is told, but has no say: the trial is complete, and must not look like
+        one that was stopped should it be killed before Optuna knows.
 
         One that is trained again replaces its former report (Optuna's `Trial.report` would keep the
         old value, which need not be that of the checkpoint once devices have changed).
         """
-        step, last = self.step(epoch), epoch
+        step, best = self.step(epoch), epoch
         if FOLD in self.epochs[epoch]:
-            last = self.best_epochs[-1]
-        value = self.epochs[last][self._objective.metric]
+            best = self.best_epochs[-1]
+        value = self.epochs[best][self._objective.metric]
         self.reported = step, value
         self._trial.storage.set_trial_intermediate_value(self._trial._trial_id, step, value)
         self._trial._cached_frozen_trial.intermediate_values[step] = value
-        return self.unpromising(step)
+        return self.unpromising(step, last)
 
-    def unpromising(self, step: int) -> bool:
+    def unpromising(self, step: int, last: bool = False) -> bool:
         """The pruner's verdict on `step`, which is the last one reported; asked once and kept.
 
         A pruner may leave notes in storage (successive halving: the rungs a trial has reached)
@@ -124,7 +127,8 @@ class TrialRecord:
         if verdict is None:
             study = copy.copy(self._trial.study)
             study._storage = notes = _Notes(study._storage)  # type: ignore[assignment]
-            verdict = {"prune": bool(study.pruner.prune(study, trial)), "notes": notes.written}
+            wanted = bool(study.pruner.prune(study, trial))
+            verdict = {"prune": wanted and not last, "notes": notes.written}
             if verdict["prune"] or verdict["notes"]:
                 self._trial.set_user_attr(f"{VERDICT}{step}", verdict)
         for name, value in verdict["notes"].items():

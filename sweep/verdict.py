@@ -41,9 +41,8 @@ class Judge:
         course, fold = self._course, self._course.fold_of(epoch)
         over = self._out_of_patience()
         fold_over = over or epoch == course.epoch(fold, course.epochs)
-        # After the last epoch there is nothing to save: the trial is complete.
-        unpromising = (fold_over or not course.crossed) and self._record.report(epoch)
-        if unpromising and not self._is_last(epoch):
+        asked = fold_over or not course.crossed
+        if asked and self._record.report(epoch, self._is_last(epoch)):
             return self._stop(), over
         if self._link.pause_requested() and not (over and fold == course.folds):
             return Paused, over

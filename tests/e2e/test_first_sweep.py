@@ -217,8 +217,8 @@ def test_help_and_questions_run_nothing(
     [
         ("sweep la", {"launch"}),
         ("sweep ", {"launch", "resume", "stop", "status", "confirm", "chaos", "export", "predict"}),
-        ("sweep launch task", {"task=", "task."}),
-        ("sweep launch model", {"model", "model."}),  # = or / may follow
+        ("sweep launch task", {"task", "task."}),  # = or / may follow
+        ("sweep launch model", {"model", "model."}),
         ("sweep launch model/", {"model/adapter="}),
         ("sweep launch trainer.learning_r", {"trainer.learning_rate="}),
         ("sweep launch model=", {"model=hub", "model=minilm"}),

@@ -39,9 +39,9 @@ def run_rank(spec: RankSpec, line: Connection, parts: Any) -> int:
                 print(epoch, reported, *there, file=stream)
         flush(checkpoint)
 
-    def heard(self: record.TrialRecord, epoch: int) -> bool:
+    def heard(self: record.TrialRecord, epoch: int, last: bool = False) -> bool:
         nonlocal reported
-        unpromising = report(self, epoch)
+        unpromising = report(self, epoch, last)
         with news:
             reported = epoch
             news.notify_all()
