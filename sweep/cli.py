@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     confirm = add("confirm", _CONFIRM)
     confirm.add_argument("study", type=Path, metavar="STUDY_DIR")
     confirm.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="launcher.PATH=VALUE")
-    confirm.add_argument("--top", type=int, metavar="N", help="how many trials (3, if there are)")
+    confirm.add_argument("--top", type=int, default=3, metavar="N", help="how many trials (3)")
     confirm.add_argument("--seeds", type=int, default=5, metavar="N", help="how many seeds each (5)")
     predict = add("predict", _PREDICT)
     predict.add_argument("model", type=Path, metavar="MODEL_DIR")

@@ -25,12 +25,11 @@ from sweep.opening import checked, open_study
 from sweep.paths import StudyPaths
 from sweep.resumption import changed_config
 from sweep.schema import SweepConfig
-from sweep.status import Status, ranked, show_params
+from sweep.status import Status, ranked, show_params, trial_count
 from sweep.summary import quoted
 
 _SEED = "trainer.seed"
 _CONFIDENCE = 0.95
-_TOP = 3
 
 
 @dataclass(frozen=True)
@@ -57,21 +56,21 @@ class Confirmed:
     high: float
 
 
-def confirm(root: Path, top: int | None, seeds: int, overrides: list[str], console: Console) -> int:
+def confirm(root: Path, top: int, seeds: int, overrides: list[str], console: Console) -> int:
     """Train the `top` best trials again with `seeds` new seeds each; done before, or in part: the rest.
-
-    `top` is None for three, or as many as there are.
     Returns the exit status, as `launch`. The result is kept in the study's folder.
 
     Raises:
-        InputError: fewer finished trials than `top`, or a confirmation of others is there.
+        InputError: no completed trial, or a confirmation of others is there.
         SweepError: a fault at run time; type the command again.
     """
-    if (top is not None and top < 1) or seeds < 1:
+    if top < 1 or seeds < 1:
         raise InputError(f"--top {top} --seeds {seeds}: both must be at least 1.")
     paths, old = open_study(root)
     config, _ = checked(old)
     chosen = _best(read_status(root), config, top, root)
+    if len(chosen) < top:
+        console.print(f"{trial_count(len(chosen))} completed: --top {len(chosen)}", highlight=False)
     cfg = _config(old, config, paths, chosen, seeds, overrides)
     again = paths.confirmation(config.study.name)
     if again.config.is_file():
@@ -105,14 +104,10 @@ def winner(root: Path) -> tuple[Path, int]:
     return paths.confirmation(str(cfg.study.name)).root, first["trials"][by_score[(len(by_score) - 1) // 2]]
 
 
-def _best(status: Status, config: SweepConfig, wanted: int | None, root: Path) -> list[dict[str, Any]]:
+def _best(status: Status, config: SweepConfig, top: int, root: Path) -> list[dict[str, Any]]:
     done = [t for t in status["trials"] if t["state"] == "COMPLETE"]
-    top = wanted if wanted is not None else min(_TOP, max(1, len(done)))
-    if len(done) < top:
-        raise InputError(
-            f"--top {top}: {root} has {len(done)} completed trials. Continue it with sweep resume "
-            f"{quoted(root)}, or ask for fewer."
-        )
+    if not done:
+        raise InputError(f"{root} has no completed trial yet: continue it with sweep resume {quoted(root)}")
 
     first = [*status["front"]]
     return sorted(ranked(done, config.objective), key=lambda t: t["number"] not in first)[:top]

@@ -26,7 +26,7 @@ def test_the_best_trials_are_trained_again_ranked_and_exported(
     refused = sweep_command("export", str(root), "--confirmed")
     assert refused.returncode == 2
     assert f"sweep confirm {root}" in refused.stderr
-    assert sweep_command("confirm", str(root), "--top", "5").returncode == 2
+    assert sweep_command("confirm", str(root), "--top", "0").returncode == 2
 
     words = ["confirm", str(root), "--top", "2", "--seeds", "3"]
     first = Running(words, tmp_path)

@@ -65,6 +65,9 @@ def test_the_front_survives_kills_and_each_of_it_is_exported(
     other = next(n for n in range(5) if n not in front)
     refused = sweep_command("export", str(root), "--trial", str(other))
     assert refused.returncode == 1, "what is dominated was not kept"
+    refused = sweep_command("export", str(root), "--adapter")
+    assert refused.returncode == 2
+    assert "model/adapter=lora" in refused.stderr
 
 
 @pytest.mark.parametrize("ranks", [[], ["launcher.devices=2", "launcher.devices_per_trial=2"]])
