@@ -73,7 +73,9 @@ class Monitor:
                 self._say(f"trial {event.number}  stopped early by the pruner")
         elif isinstance(event, TrialParked):
             self._remove_bar(event.number)
-            self._say(f"trial {event.number}  parked by the pruner; it goes on if its rung deserves it")
+            self._say(
+                f"trial {event.number}  parked by the pruner; it goes on should it be among the best after all"
+            )
         elif isinstance(event, TrialPaused):
             self._remove_bar(event.number)
             self._say(f"trial {event.number}  paused after its epoch")
