@@ -74,7 +74,7 @@ class Monitor:
         elif isinstance(event, TrialParked):
             self._remove_bar(event.number)
             self._say(
-                f"trial {event.number}  parked by the pruner; it goes on should it be among the best after all"
+                f"trial {event.number}  parked by the pruner; it goes on if it is among the best after all"
             )
         elif isinstance(event, TrialPaused):
             self._remove_bar(event.number)
