@@ -23,7 +23,7 @@ from sweep.monitor import Monitor
 from tests.benchmarks.search.curves import CHOICES, EPOCHS, RATE, RATES, best_accuracy, choices, curve
 from tests.benchmarks.search.replay import replay
 
-_SAMPLERS = ("random", "tpe", "qmc")
+_SAMPLERS = ("random", "tpe", "qmc", "nsgaii")
 _PRUNERS = ("none", "median", "asha", "hyperband")
 NEAR = 0.005
 _MOST, _MOST_GP = 2000, 600  # epochs; a search that has not found it by then counts as that
