@@ -24,7 +24,7 @@ from tests.benchmarks.search.curves import CHOICES, EPOCHS, RATE, RATES, best_ac
 from tests.benchmarks.search.replay import replay
 
 _SAMPLERS = ("random", "tpe", "qmc", "nsgaii")
-_PRUNERS = ("none", "median", "asha", "hyperband")
+_PRUNERS = ("none", "median", "percentile", "patient", "asha", "hyperband")
 NEAR = 0.005
 _MOST, _MOST_GP = 2000, 600  # epochs; a search that has not found it by then counts as that
 BASE = "random + none"
