@@ -93,6 +93,13 @@ class AugmentConfig:
 
 @dataclass
 class TaskConfig:
+    """Texts and labels, and how they are parted.
+
+    `validation_fraction` and `test_fraction` are shares of all rows, `limit` a number of training rows,
+    `max_length` one of tokens; rows with the same value in `group_column` stay in one part. With `folds`
+    there is no validation part: each trial is trained that many times, each time without another fold.
+    """
+
     kind: str = "files"
     name: str = "files"
     path: str | None = None
